@@ -1,0 +1,91 @@
+//! A store as the sidecar sees it: a lease register with a fence, nothing more.
+//!
+//! A [`Store`] is one connection, a [`Backend`] one election on it. Every store
+//! keeps the rules of [`crate::lease::register`] and says in its [`Guarantees`] what
+//! they are worth there.
+
+mod guarantees;
+
+#[cfg(feature = "memory")]
+pub mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+pub use guarantees::{Answer, Guarantees, Scope};
+
+use crate::lease::{
+    Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, Hint,
+    NodeId, Observed, Released, Renewed, StoreError,
+};
+
+/// Wake-ups of one election; see [`Backend::changes`].
+pub type Hints = BoxStream<'static, Hint>;
+
+/// One connection to one store, shared by any number of elections.
+pub trait Store: Send + Sync {
+    /// What this store promises, and what it does not.
+    fn guarantees(&self) -> Guarantees;
+
+    /// Where it is, for people; without secrets.
+    fn address(&self) -> String;
+
+    /// One election on it. Asks the store nothing.
+    fn election(&self, name: &ElectionName) -> Arc<dyn Backend>;
+}
+
+/// One election in one store.
+///
+/// Every call may be dropped at any moment; the caller then treats it as
+/// [`StoreError::Indeterminate`]. The caller bounds each call by its timeout, and
+/// counts deadlines from before the call.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Asks for the lease. Asking again with the same session, after a lost answer,
+    /// finds the same grant and prolongs it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: after `Indeterminate` the lease may be the bidder's.
+    async fn acquire(&self, bid: &Bid) -> Result<Acquired, StoreError>;
+
+    /// Prolongs the lease; never creates one.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none of them means that the lease is lost.
+    async fn renew(&self, claim: &Claim) -> Result<Renewed, StoreError>;
+
+    /// Gives the lease back. Asking twice is safe. `prefer` is told to the others
+    /// with the wake-up.
+    ///
+    /// # Errors
+    /// [`StoreError`]: unless `Unavailable`, the lease may be free.
+    async fn release(&self, claim: &Claim, prefer: Option<&NodeId>)
+    -> Result<Released, StoreError>;
+
+    /// Looks, changing nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer for sure.
+    async fn observe(&self) -> Result<Observed, StoreError>;
+
+    /// Wake-ups: the present state first, then a hint for each change, and after a
+    /// cut [`Hint::Gap`] followed by the state again. Dropping the stream ends it.
+    fn changes(&self) -> Hints;
+
+    /// Reads the checkpoint.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer for sure.
+    async fn read_checkpoint(&self) -> Result<CheckpointRead, StoreError>;
+
+    /// Writes the checkpoint where epoch, session and revision match, atomically.
+    ///
+    /// # Errors
+    /// [`StoreError`]: after `Indeterminate` the value may have been written.
+    async fn write_checkpoint(
+        &self,
+        write: &CheckpointWrite,
+    ) -> Result<CheckpointWritten, StoreError>;
+}

@@ -1,0 +1,5 @@
+//! Leader election beside any app.
+pub mod backend;
+pub mod lease;
+pub mod machine;
+pub mod time;
