@@ -208,9 +208,12 @@ impl Alarm {
     pub fn new() -> std::io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        Ok(Self {
-            timer: AsyncFd::register(descriptor)?,
-        })
+        // Deprecated because a type's descriptor could change while registered
+        // (tokio-rs/tokio#8587). An OwnedFd's cannot, and the replacement is an
+        // unsafe function, which this crate forbids.
+        #[allow(deprecated)]
+        let timer = AsyncFd::new(descriptor)?;
+        Ok(Self { timer })
     }
 
     /// Sleeps until `clock` has reached `moment`. Dropping the future is safe.
