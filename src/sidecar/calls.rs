@@ -1,0 +1,115 @@
+//! Makes the machine's calls to the store, each bounded by the call timeout.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::backend::Backend;
+use crate::lease::{
+    Acquired, Bid, Claim, ElectionName, Epoch, Profile, SessionId, StoreError, Timing,
+};
+use crate::machine::{Action, CallId, Input};
+use crate::memory::Memory;
+use crate::time::within;
+
+/// Who asks, and whom.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub name: ElectionName,
+    pub session: SessionId,
+    pub profile: Profile,
+    pub timing: Timing,
+    pub backend: Arc<dyn Backend>,
+    pub memory: Arc<Memory>,
+}
+
+impl Caller {
+    /// The call that an action stands for; `None` where it stands for none.
+    pub(super) fn make(&self, action: Action) -> Option<BoxFuture<'static, Input>> {
+        let caller = self.clone();
+        match action {
+            Action::Acquire {
+                call,
+                floor,
+                incumbent,
+                hold,
+            } => {
+                let bid = Bid {
+                    session: self.session.clone(),
+                    profile: self.profile.clone(),
+                    ttl: self.timing.ttl(),
+                    floor: floor.max(self.memory.epoch()),
+                    incumbent,
+                    hold,
+                };
+                Some(caller.acquire(call, bid).boxed())
+            }
+            Action::Renew { call, epoch } => {
+                let claim = self.claim(epoch);
+                let renew = async move {
+                    let answer = caller.bounded(caller.backend.renew(&claim)).await;
+                    Input::Renewed(call, answer)
+                };
+                Some(renew.boxed())
+            }
+            Action::Release {
+                call,
+                epoch,
+                prefer,
+            } => {
+                let claim = self.claim(epoch);
+                let release = async move {
+                    let release = caller.backend.release(&claim, prefer.as_ref());
+                    Input::Released(call, caller.bounded(release).await)
+                };
+                Some(release.boxed())
+            }
+            _ => None,
+        }
+    }
+
+    fn claim(&self, epoch: Epoch) -> Claim {
+        Claim {
+            epoch,
+            session: self.session.clone(),
+            ttl: self.timing.ttl(),
+            hold: self.timing.hold(self.timing.ttl()),
+        }
+    }
+
+    /// No epoch reaches the machine before it is remembered.
+    async fn acquire(self, call: CallId, bid: Bid) -> Input {
+        let answer = self.bounded(self.backend.acquire(&bid)).await;
+        let seen = match &answer {
+            Ok(Acquired::Won { epoch, .. }) => Some(*epoch),
+            Ok(Acquired::Held { holder, .. }) => Some(holder.epoch),
+            _ => None,
+        };
+        let Some(epoch) = seen else {
+            return Input::Acquired(call, answer);
+        };
+        let Err(error) = self.memory.see_epoch(epoch).await else {
+            return Input::Acquired(call, answer);
+        };
+        if matches!(answer, Ok(Acquired::Won { .. })) {
+            // Never acted on, so free at once; should this fail, it runs out.
+            let claim = self.claim(epoch);
+            let _ = self.bounded(self.backend.release(&claim, None)).await;
+        }
+        Input::Acquired(call, Err(StoreError::Rejected(error.to_string())))
+    }
+
+    /// What does not answer in time may have happened.
+    pub(super) async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.timing.call_timeout();
+        within(limit, work).await.unwrap_or_else(|| {
+            let limit = humantime::format_duration(limit);
+            let text = format!("no answer within the call timeout of {limit}");
+            Err(StoreError::Indeterminate(text))
+        })
+    }
+}

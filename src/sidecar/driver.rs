@@ -1,0 +1,185 @@
+//! The loop that turns one machine: clock, store, hints and commands in, calls out.
+//!
+//! It decides nothing. Its one duty beyond carrying is order: a changed snapshot is
+//! published before the calls of the same step are made, so that nobody can read
+//! "leader" after the release was sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::calls::Caller;
+use super::history::History;
+use crate::backend::Hints;
+use crate::lease::NodeId;
+use crate::machine::{Action, EventKind, Input, Machine, Reason, Role, Snapshot, Transition};
+use crate::time::{Alarm, Clock};
+
+/// What the handles ask of the loop.
+#[derive(Debug)]
+pub(super) enum Command {
+    StepDown {
+        cooldown: Duration,
+        to: Option<NodeId>,
+        reply: oneshot::Sender<Departure>,
+    },
+    Drained,
+    Stop,
+}
+
+/// How a step-down went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The lease is free.
+    Released,
+    /// The store could not be told; the lease frees itself at its end.
+    LeftToExpire,
+    /// This node did not lead.
+    NotLeader,
+}
+
+pub(super) struct Driver {
+    pub clock: Arc<dyn Clock>,
+    pub machine: Machine,
+    pub caller: Caller,
+    pub hints: Hints,
+    pub commands: mpsc::Receiver<Command>,
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    pub history: Arc<History>,
+    /// The moment of the last turn, in nanoseconds; what liveness is judged by.
+    pub last_turn: Arc<AtomicU64>,
+    /// The loop turns at least this often, though nothing be due.
+    pub turn_every: Duration,
+}
+
+impl Driver {
+    /// Turns until the machine has finished.
+    pub(super) async fn run(mut self) -> std::io::Result<()> {
+        let mut alarm = Alarm::new()?;
+        let mut calls = FuturesUnordered::new();
+        let mut waiting = Vec::new();
+        let mut finished = self.step(Input::Wake, &mut calls, &mut waiting);
+        let mut orphaned = false;
+        while !finished || !calls.is_empty() {
+            let next_turn = self.clock.now() + self.turn_every;
+            let wake = self
+                .machine
+                .wake_at()
+                .map_or(next_turn, |due| due.min(next_turn));
+            let input = tokio::select! {
+                Some(answer) = calls.next(), if !calls.is_empty() => answer,
+                command = self.commands.recv(), if !orphaned => {
+                    orphaned = command.is_none();
+                    accept(command, &mut waiting)
+                }
+                Some(hint) = self.hints.next() => Input::Hint(hint),
+                fired = alarm.until(&*self.clock, wake) => {
+                    fired?;
+                    Input::Wake
+                }
+            };
+            finished |= self.step(input, &mut calls, &mut waiting);
+        }
+        Ok(())
+    }
+
+    /// One turn; whether the machine has finished.
+    fn step(
+        &mut self,
+        input: Input,
+        calls: &mut FuturesUnordered<BoxFuture<'static, Input>>,
+        waiting: &mut Vec<oneshot::Sender<Departure>>,
+    ) -> bool {
+        let now = self.clock.now();
+        let mut actions = Vec::new();
+        self.machine.step(now, input, &mut actions);
+        self.last_turn.store(now.as_nanos(), Ordering::Release);
+        self.snapshots
+            .send_replace(Arc::new(self.machine.snapshot().clone()));
+        let mut finished = false;
+        for action in actions {
+            match action {
+                Action::Announce(transition) => self.announce(&transition, waiting),
+                Action::WarnSameId(session) => tracing::warn!(
+                    election = %self.caller.name,
+                    id = %self.caller.profile.node,
+                    %session,
+                    "another process holds the lease under this id: an earlier start of this \
+                     node, or a second one with the same --id; give each node its own"
+                ),
+                Action::Drain => {}
+                Action::Finished => finished = true,
+                call => calls.extend(self.caller.make(call)),
+            }
+        }
+        self.answer_idle(waiting);
+        finished
+    }
+
+    fn announce(&self, transition: &Transition, waiting: &mut Vec<oneshot::Sender<Departure>>) {
+        let late_by = self.clock.now().since(transition.at);
+        let at = self.clock.wall().before(late_by);
+        self.history.add(transition, at, &self.caller.profile.node);
+        self.log(transition);
+        if transition.kind == EventKind::Lost {
+            let departure = match transition.reason {
+                Reason::Released => Departure::Released,
+                _ => Departure::LeftToExpire,
+            };
+            for reply in waiting.drain(..) {
+                let _ = reply.send(departure);
+            }
+        }
+    }
+
+    /// A step-down that found nothing to give up is answered at once.
+    fn answer_idle(&self, waiting: &mut Vec<oneshot::Sender<Departure>>) {
+        if self.machine.snapshot().role != Role::Draining {
+            for reply in waiting.drain(..) {
+                let _ = reply.send(Departure::NotLeader);
+            }
+        }
+    }
+
+    fn log(&self, transition: &Transition) {
+        let election = &self.caller.name;
+        let epoch = transition.epoch.map_or(0, crate::lease::Epoch::get);
+        let reason = transition.reason.as_str();
+        match transition.kind {
+            EventKind::Acquired => tracing::info!(%election, epoch, "leading"),
+            EventKind::Releasing => tracing::info!(%election, epoch, reason, "stepping down"),
+            EventKind::Lost => tracing::info!(%election, epoch, reason, "no longer leading"),
+            EventKind::LeaderChanged => match &transition.leader {
+                Some(leader) => tracing::info!(%election, epoch, %leader, "following"),
+                None => tracing::info!(%election, "no leader known"),
+            },
+            EventKind::BackendUp => tracing::info!(%election, "store answers"),
+            EventKind::BackendDown => {
+                let trouble = self.machine.snapshot().store.trouble.clone();
+                let trouble = trouble.unwrap_or_default();
+                tracing::warn!(%election, trouble, "store trouble; retrying");
+            }
+        }
+    }
+}
+
+fn accept(command: Option<Command>, waiting: &mut Vec<oneshot::Sender<Departure>>) -> Input {
+    match command {
+        Some(Command::StepDown {
+            cooldown,
+            to,
+            reply,
+        }) => {
+            waiting.push(reply);
+            Input::StepDown { cooldown, to }
+        }
+        Some(Command::Drained) => Input::Drained,
+        // Every handle is gone: nobody wants this leadership.
+        Some(Command::Stop) | None => Input::Stop,
+    }
+}

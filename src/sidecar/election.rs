@@ -1,0 +1,169 @@
+//! A handle on one election: what the HTTP API and an embedding app hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::calls::Caller;
+use super::checkpoint::LastKnown;
+use super::driver::{Command, Departure};
+use super::history::{Entry, History};
+use super::watch::Watch;
+use crate::lease::NodeId;
+use crate::lease::{ElectionName, Epoch, Profile, StoreError, Timing, Validity};
+use crate::machine::Snapshot;
+use crate::time::{Clock, Moment};
+
+/// One election that this process takes part in. Cheap to clone; when the last
+/// handle and its [`Sidecar`](super::Sidecar) are gone, leadership is given back.
+#[derive(Clone)]
+pub struct Election {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub caller: Caller,
+    pub clock: Arc<dyn Clock>,
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub commands: mpsc::Sender<Command>,
+    pub history: Arc<History>,
+    pub last_turn: Arc<AtomicU64>,
+    pub last_known: LastKnown,
+}
+
+/// What the store says of a token, beside what it says of the election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validation {
+    /// What the token is worth.
+    pub validity: Validity,
+    /// The newest epoch.
+    pub current: Option<Epoch>,
+}
+
+impl Election {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The election's name.
+    #[must_use]
+    pub fn name(&self) -> &ElectionName {
+        &self.shared.caller.name
+    }
+
+    /// What this node tells the others about itself.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.shared.caller.profile
+    }
+
+    /// The durations of the lease.
+    #[must_use]
+    pub fn timing(&self) -> &Timing {
+        &self.shared.caller.timing
+    }
+
+    /// The clock that this election's moments are read from.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
+    }
+
+    /// What this node knows, as of now: nothing in it has run out.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        // Taken before the clock is read: a moment later would be judged too kindly.
+        let snapshot = Arc::clone(&self.shared.snapshots.borrow());
+        snapshot.at(self.shared.clock.now())
+    }
+
+    /// Whether this node leads now. Ask again before each act; the answer ages.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.fence_token().is_some()
+    }
+
+    /// The token to write with, while this node leads.
+    #[must_use]
+    pub fn fence_token(&self) -> Option<Epoch> {
+        let snapshot = Arc::clone(&self.shared.snapshots.borrow());
+        snapshot.fence_token(self.shared.clock.now())
+    }
+
+    /// Follows the election.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptor left for a timer.
+    pub fn watch(&self) -> std::io::Result<Watch> {
+        Watch::new(
+            self.shared.snapshots.clone(),
+            Arc::clone(&self.shared.clock),
+        )
+    }
+
+    /// The last transitions, newest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Entry> {
+        self.shared.history.newest_first()
+    }
+
+    /// When the election loop last turned.
+    #[must_use]
+    pub fn last_turn(&self) -> Moment {
+        Moment::from_nanos(self.shared.last_turn.load(Ordering::Acquire))
+    }
+
+    /// Gives leadership up: not leader at once, then the app drains, then the lease
+    /// is released. For `cooldown` this node campaigns last; `to` may try first.
+    /// Returns when the lease is free, or is left to run out.
+    pub async fn step_down(&self, cooldown: Duration, to: Option<NodeId>) -> Departure {
+        let (reply, departure) = oneshot::channel();
+        let command = Command::StepDown {
+            cooldown,
+            to,
+            reply,
+        };
+        if self.shared.commands.send(command).await.is_err() {
+            return Departure::NotLeader;
+        }
+        departure.await.unwrap_or(Departure::NotLeader)
+    }
+
+    /// Tells the election that the app of a leadership that ended is surely stopped.
+    pub async fn drained(&self) {
+        // An election that has ended needs no telling.
+        let _ = self.shared.commands.send(Command::Drained).await;
+    }
+
+    pub(super) async fn stop(&self) {
+        let _ = self.shared.commands.send(Command::Stop).await;
+    }
+
+    /// Asks the store what a fencing token is worth. The answer is advisory: it may
+    /// be outdated when it arrives. The protected resource must refuse lower tokens
+    /// itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot confirm; never an answer from memory.
+    pub async fn validate(&self, token: Epoch) -> Result<Validation, StoreError> {
+        let caller = &self.shared.caller;
+        let observed = caller.bounded(caller.backend.observe()).await?;
+        if let Some(epoch) = observed.epoch {
+            let seen = caller.memory.see_epoch(epoch).await;
+            seen.map_err(|error| StoreError::Rejected(error.to_string()))?;
+        }
+        let floor = caller.memory.epoch();
+        Ok(Validation {
+            validity: observed.validate(token, floor),
+            current: observed.epoch.max(floor),
+        })
+    }
+}
