@@ -1,0 +1,75 @@
+//! The localhost HTTP API. Every answer about leadership is computed from the
+//! deadline and the clock when the request is served; nothing is cached.
+
+mod checkpoint;
+mod guard;
+mod leadership;
+mod listener;
+mod problem;
+mod process;
+mod route;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+
+pub use listener::serve;
+pub use status::Status;
+
+use crate::backend::Guarantees;
+use crate::lease::{SessionId, Timing};
+use crate::sidecar::{Election, Sidecar};
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct Shared(Arc<Context>);
+
+/// See [`Shared`].
+pub struct Context {
+    elections: Vec<Election>,
+    guarantees: Guarantees,
+    store_address: String,
+    boot_id: SessionId,
+    allow_hosts: Vec<String>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Context;
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// The API of a running sidecar. `boot_id` is new at each start; `allow_hosts`
+    /// are names, beside loopback ones, that a `Host` header may carry.
+    #[must_use]
+    pub fn new(sidecar: &Sidecar, boot_id: SessionId, allow_hosts: Vec<String>) -> Self {
+        Self(Arc::new(Context {
+            elections: sidecar.elections().to_vec(),
+            guarantees: sidecar.guarantees(),
+            store_address: sidecar.store_address(),
+            boot_id,
+            allow_hosts,
+        }))
+    }
+
+    /// The routes, ready to be served.
+    pub fn router(&self) -> Router {
+        route::router(self.clone())
+    }
+
+    /// The status body of an election.
+    #[must_use]
+    pub fn status(&self, election: &Election) -> Status {
+        Status::now(self, election)
+    }
+}
+
+impl Context {
+    fn worst_case_failover(&self, timing: &Timing) -> Duration {
+        timing.worst_case_failover(self.guarantees.expiry_step, Duration::ZERO)
+    }
+}

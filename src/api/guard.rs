@@ -1,0 +1,142 @@
+//! What a request must satisfy before it is looked at: the right host, the right
+//! origin, a body of bounded size in bounded time.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+
+use super::Shared;
+use super::problem::Problem;
+use crate::time::within;
+
+/// The largest body that any route takes.
+pub const MAX_BODY_BYTES: usize = crate::lease::checkpoint::MAX_BYTES;
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Refuses hosts and origins that a page from elsewhere would send: the API has no
+/// login, so a browser must not be led to it (DNS rebinding, cross-site requests).
+pub async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let mut response = match check(&shared, request.headers(), request.uri().host()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn check(shared: &Shared, headers: &HeaderMap, target: Option<&str>) -> Result<(), Problem> {
+    let refuse = |what: &str, value: &str| {
+        let detail =
+            format!("{what} \"{value}\" is neither a loopback name nor one given by --allow-host");
+        let slug = if what == "Host" {
+            "forbidden-host"
+        } else {
+            "forbidden-origin"
+        };
+        Err(Problem::new(StatusCode::FORBIDDEN, slug, detail))
+    };
+    for host in headers.get_all(HOST) {
+        let host = String::from_utf8_lossy(host.as_bytes());
+        if !allowed(shared, host_of(&host)) {
+            return refuse("Host", &host);
+        }
+    }
+    if let Some(host) = target
+        && !allowed(shared, host)
+    {
+        return refuse("Host", host);
+    }
+    for origin in headers.get_all(ORIGIN) {
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let host = origin.split_once("://").map(|(_, host)| host_of(host));
+        if !host.is_some_and(|host| allowed(shared, host)) {
+            return refuse("Origin", &origin);
+        }
+    }
+    Ok(())
+}
+
+/// The name in `name:port`, `[v6]:port` or either without a port.
+fn host_of(authority: &str) -> &str {
+    if let Some(end) = authority.rfind(']') {
+        return authority.get(..=end).unwrap_or(authority);
+    }
+    authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host)
+}
+
+fn allowed(shared: &Shared, host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = bare
+        .parse()
+        .is_ok_and(|address: IpAddr| address.is_loopback());
+    let name = bare.trim_end_matches('.').to_ascii_lowercase();
+    let local = name == "localhost" || name.ends_with(".localhost");
+    let named = shared
+        .allow_hosts
+        .iter()
+        .any(|allow| allow.eq_ignore_ascii_case(&name));
+    loopback || local || named
+}
+
+/// Reads a whole body within the limits.
+///
+/// # Errors
+/// 413, 408, or 400 where the client broke off.
+pub async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    let whole = Limited::new(body, MAX_BODY_BYTES).collect();
+    match within(BODY_TIME, whole).await {
+        None => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request-timeout",
+            "the body did not arrive within 10 seconds",
+        )),
+        Some(Ok(whole)) => Ok(whole.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload-too-large",
+            format!("the body is larger than {MAX_BODY_BYTES} bytes; keep large state elsewhere"),
+        )
+        .with("limit_bytes", MAX_BODY_BYTES)),
+        Some(Err(error)) => Err(Problem::malformed(format!("the body broke off: {error}"))),
+    }
+}
+
+/// Reads a JSON body; an empty one counts as `{}` and needs no type.
+///
+/// # Errors
+/// 415 for another media type, 400 with what was wrong.
+pub async fn read_json<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Problem> {
+    let bytes = read_body(body).await?;
+    if !bytes.is_empty() && !is_json(headers) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "send the body as application/json",
+        ));
+    }
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    serde_json::from_slice(text).map_err(|error| Problem::malformed(format!("the body: {error}")))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+}

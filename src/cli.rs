@@ -1,0 +1,82 @@
+//! The command line: flags in, exit codes out.
+
+mod args;
+mod ask;
+
+use std::ffi::OsString;
+
+pub use args::command;
+
+use crate::config::{Config, Raw};
+use crate::exit::{Exit, print_bytes, refuse};
+use crate::lab::{self, NODE_COMMAND, Options};
+use crate::process;
+
+/// Runs the command line that `arguments` spell, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are no errors; they go to stdout with 0.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    match matches.subcommand() {
+        Some(("run", matches)) => match configured(matches) {
+            Ok(config) => process::run(&config, None),
+            Err(exit) => exit,
+        },
+        Some(("config", matches)) => match matches.subcommand() {
+            Some(("check", matches)) => check(matches),
+            _ => Exit::Usage,
+        },
+        Some(("lab", matches)) => lab::run(&Options::new(matches)),
+        Some((NODE_COMMAND, matches)) => match configured(matches) {
+            Ok(config) => process::run(&config, Some(lab::worker::start)),
+            Err(exit) => exit,
+        },
+        Some(("completions", matches)) => completions(matches),
+        Some(("man", _)) => man(),
+        Some((verb, matches)) => ask::ask(verb, matches),
+        None => Exit::Usage,
+    }
+}
+
+/// The configuration that these arguments mean, or every problem on stderr.
+fn configured(matches: &clap::ArgMatches) -> Result<Config, Exit> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(matches, &mut problems);
+    Config::new(&raw, problems).map_err(|problems| refuse(&problems))
+}
+
+fn check(matches: &clap::ArgMatches) -> Exit {
+    let json = matches.get_flag("json");
+    match configured(matches) {
+        Ok(config) => {
+            anstream::print!("{}", process::effective(&config, json));
+            Exit::Ok
+        }
+        Err(exit) => exit,
+    }
+}
+
+fn completions(matches: &clap::ArgMatches) -> Exit {
+    let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") else {
+        return Exit::Usage;
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(*shell, &mut command(), "tenure", &mut script);
+    print_bytes(&script)
+}
+
+fn man() -> Exit {
+    let mut page = Vec::new();
+    match clap_mangen::Man::new(command()).render(&mut page) {
+        Ok(()) => print_bytes(&page),
+        Err(error) => {
+            anstream::eprintln!("tenure: the man page cannot be made: {error}");
+            Exit::Failure
+        }
+    }
+}

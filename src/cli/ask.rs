@@ -1,0 +1,284 @@
+//! The commands that ask a running sidecar and print what it says.
+
+use std::io::{IsTerminal as _, Read as _};
+
+use clap::ArgMatches;
+use hyper::StatusCode;
+use hyper::header::ETAG;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client, ClientError};
+use crate::exit::{Exit, print_bytes};
+use crate::lease::Epoch;
+
+/// Runs one asking command.
+pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        return complain(Exit::Failure, "no event loop can be made: out of file descriptors?");
+    };
+    match runtime.block_on(dispatch(verb, matches)) {
+        Ok(exit) | Err(Refusal::Told(exit)) => exit,
+        Err(Refusal::Client(error @ ClientError::Url(_))) => {
+            complain(Exit::Configuration, &error.to_string())
+        }
+        Err(Refusal::Client(error)) => complain(Exit::Unavailable, &error.to_string()),
+    }
+}
+
+enum Refusal {
+    Told(Exit),
+    Client(ClientError),
+}
+
+impl From<ClientError> for Refusal {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+fn complain(exit: Exit, text: &str) -> Exit {
+    anstream::eprintln!("tenure: {text}");
+    exit
+}
+
+async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
+    match (verb, matches.subcommand()) {
+        ("checkpoint", Some(("get", matches))) => checkpoint_get(matches).await,
+        ("checkpoint", Some(("put", matches))) => checkpoint_put(matches).await,
+        ("status", _) => status(matches).await,
+        ("stepdown", _) => step_down(matches).await,
+        ("token", _) => token(matches).await,
+        ("validate", _) => validate(matches).await,
+        ("history", _) => history(matches).await,
+        ("healthcheck", _) => healthcheck(matches).await,
+        _ => Ok(Exit::Usage),
+    }
+}
+
+fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
+    let url = text(matches, "api").unwrap_or_default();
+    Ok(Client::new(url, text(matches, "of"))?)
+}
+
+fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    matches.get_one::<String>(name).map(String::as_str)
+}
+
+/// The body of a good answer; anything else is told on stderr.
+fn good(answer: &Answer) -> Result<Value, Refusal> {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status.is_success() {
+        return Ok(body);
+    }
+    Err(Refusal::Told(refused(answer, &body)))
+}
+
+fn refused(answer: &Answer, body: &Value) -> Exit {
+    let exit = match answer.status {
+        StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND => {
+            Exit::Configuration
+        }
+        _ => Exit::Failure,
+    };
+    match body["detail"].as_str() {
+        Some(detail) => complain(exit, detail),
+        None => complain(exit, &format!("the sidecar answered {}", answer.status)),
+    }
+}
+
+fn print_json(value: &Value) -> Exit {
+    print_bytes(format!("{value:#}\n").as_bytes())
+}
+
+async fn get(matches: &ArgMatches, path: &str) -> Result<Value, Refusal> {
+    good(&client(matches)?.send("GET", path, &[], Vec::new()).await?)
+}
+
+async fn post(matches: &ArgMatches, path: &str, body: &Value) -> Result<Answer, Refusal> {
+    let kind = [("content-type", "application/json")];
+    let body = body.to_string().into_bytes();
+    Ok(client(matches)?.send("POST", path, &kind, body).await?)
+}
+
+async fn status(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let status = get(matches, "/status").await?;
+    if matches.get_flag("json") {
+        return Ok(print_json(&status));
+    }
+    Ok(print_bytes(status_text(&status).as_bytes()))
+}
+
+fn status_text(status: &Value) -> String {
+    let shown = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let seconds = |value: &Value| match value.as_f64() {
+        Some(ms) => format!("{:.1}s", ms / 1000.0),
+        None => "-".to_owned(),
+    };
+    let leader = &status["leader"];
+    let backend = &status["backend"];
+    let connected = if backend["connected"] == true { "connected" } else { "NOT CONNECTED" };
+    let mut lines = vec![
+        ("election", shown(&status["election"])),
+        ("node", format!("{} ({})", shown(&status["id"]), shown(&status["state"]))),
+        ("leader", format!("{} {}", shown(&leader["id"]), leader["url"].as_str().unwrap_or(""))),
+        ("epoch", shown(&status["term"])),
+        (
+            "lease",
+            format!(
+                "{} left of {}",
+                seconds(&status["lease"]["remaining_ms"]),
+                seconds(&status["lease"]["ttl_ms"])
+            ),
+        ),
+        ("store", format!("{} {connected}", shown(&backend["address"]))),
+    ];
+    for (name, value) in [("trouble", &backend["trouble"]), ("holding", &backend["hold"])] {
+        if !value.is_null() {
+            lines.push((name, shown(value)));
+        }
+    }
+    let line = |(name, value): &(&str, String)| format!("{name:9} {}\n", value.trim_end());
+    lines.iter().map(line).collect()
+}
+
+async fn step_down(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let mut body = serde_json::Map::new();
+    for (argument, member) in [("cooldown", "cooldown_ms"), ("wait", "wait_ms")] {
+        if let Some(text) = text(matches, argument) {
+            let span = humantime::parse_duration(text).map_err(|error| {
+                let text = format!("--{argument} {text}: it is no duration ({error}); write 10s");
+                Refusal::Told(complain(Exit::Configuration, &text))
+            })?;
+            body.insert(member.to_owned(), crate::time::millis(span).into());
+        }
+    }
+    for name in ["reason", "to"] {
+        if let Some(text) = text(matches, name) {
+            body.insert(name.to_owned(), text.into());
+        }
+    }
+    let answer = post(matches, "/leadership/stepdown", &Value::Object(body)).await?;
+    let body = good(&answer)?;
+    if matches.get_flag("json") {
+        return Ok(print_json(&body));
+    }
+    let text = if body["released"] == true {
+        format!("released epoch {}\n", body["fence_token"])
+    } else {
+        "stepping down; the app is still draining\n".to_owned()
+    };
+    Ok(print_bytes(text.as_bytes()))
+}
+
+async fn token(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let token = get(matches, "/fence-token").await?;
+    Ok(print_bytes(format!("{token}\n").as_bytes()))
+}
+
+async fn validate(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let token = text(matches, "token").unwrap_or_default();
+    if let Err(error) = token.parse::<Epoch>() {
+        return Ok(complain(Exit::Configuration, &error.to_string()));
+    }
+    let answer = post(matches, "/fence-token/validate", &json!({"token": token})).await?;
+    let body = good(&answer)?;
+    if matches.get_flag("json") {
+        print_json(&body);
+    } else {
+        let reason = body["reason"].as_str().unwrap_or_default();
+        let current = &body["current_token"];
+        print_bytes(format!("{reason} (current token: {current})\n").as_bytes());
+    }
+    Ok(if body["valid"] == true { Exit::Ok } else { Exit::Failure })
+}
+
+async fn checkpoint_get(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let answer = client(matches)?.send("GET", "/checkpoint", &[], Vec::new()).await?;
+    if !answer.status.is_success() {
+        let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let exit = refused(&answer, &body);
+        let absent = answer.status == StatusCode::NOT_FOUND;
+        return Ok(if absent { Exit::Failure } else { exit });
+    }
+    if !matches.get_flag("json") {
+        return Ok(print_bytes(&answer.body));
+    }
+    let value = match std::str::from_utf8(&answer.body) {
+        Ok(text) => json!({"revision": revision(&answer), "value": text}),
+        Err(_) => {
+            use base64::Engine as _;
+            let value = base64::engine::general_purpose::STANDARD.encode(&answer.body);
+            json!({"revision": revision(&answer), "value_base64": value})
+        }
+    };
+    Ok(print_json(&value))
+}
+
+fn revision(answer: &Answer) -> Option<String> {
+    let tag = answer.headers.get(ETAG)?.to_str().ok()?;
+    Some(tag.trim_matches('"').to_owned())
+}
+
+async fn checkpoint_put(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let mut stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        anstream::eprintln!("tenure: reading the checkpoint from the terminal; end with Ctrl-D");
+    }
+    let mut value = Vec::new();
+    if let Err(error) = stdin.read_to_end(&mut value) {
+        return Ok(complain(Exit::Failure, &format!("cannot read stdin: {error}")));
+    }
+    let token = match text(matches, "token") {
+        Some(token) => token.to_owned(),
+        None => get(matches, "/fence-token").await?.to_string(),
+    };
+    let tag = text(matches, "if-match").map(|revision| format!("\"{revision}\""));
+    let mut headers = vec![("fence-token", token.as_str())];
+    if let Some(tag) = &tag {
+        headers.push(("if-match", tag));
+    }
+    if matches.get_flag("if-none-match") {
+        headers.push(("if-none-match", "*"));
+    }
+    let answer = client(matches)?.send("PUT", "/checkpoint", &headers, value).await?;
+    good(&answer)?;
+    let revision = revision(&answer);
+    if matches.get_flag("json") {
+        return Ok(print_json(&json!({"revision": revision})));
+    }
+    Ok(print_bytes(format!("{}\n", revision.unwrap_or_default()).as_bytes()))
+}
+
+async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let history = get(matches, "/history").await?;
+    if matches.get_flag("json") {
+        return Ok(print_json(&history));
+    }
+    let mut lines = String::new();
+    for entry in history.as_array().into_iter().flatten() {
+        let of = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+        lines += &format!(
+            "{}  {:13} -> {:13}  {:15} epoch {}  leader {}\n",
+            of("at"),
+            of("from"),
+            of("to"),
+            of("reason"),
+            entry["epoch"],
+            of("leader"),
+        );
+    }
+    Ok(print_bytes(lines.as_bytes()))
+}
+
+async fn healthcheck(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let url = text(matches, "api").unwrap_or_default();
+    let answer = Client::new(url, None)?.send("GET", "/livez", &[], Vec::new()).await?;
+    good(&answer)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,118 @@
+//! A small HTTP client for one request to a sidecar on this machine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderMap};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::time::within;
+
+/// Longer than any answer of the API is held back.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL.
+    #[error("--api {0}: write it as http://127.0.0.1:4040")]
+    Url(String),
+    /// The connection or the protocol.
+    #[error("no sidecar answers at {url}: {reason}; is `tenure run` running there?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A sidecar's address.
+#[derive(Clone, Debug)]
+pub struct Client {
+    authority: String,
+    prefix: String,
+}
+
+impl Client {
+    /// A client of the sidecar at `url`, for one of its elections or the first.
+    ///
+    /// # Errors
+    /// Where it is no plain `http://host:port`.
+    pub fn new(url: &str, election: Option<&str>) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+        if !plain {
+            return Err(wrong());
+        }
+        let port = authority.port_u16().unwrap_or(80);
+        Ok(Self {
+            authority: format!("{}:{port}", authority.host()),
+            prefix: election.map(|name| format!("/elections/{name}")).unwrap_or_default(),
+        })
+    }
+
+    /// Sends one request for an election's `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable {
+            url: format!("http://{}", self.authority),
+            reason,
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(HOST, &self.authority);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|error| unreachable(error.to_string()))?;
+        match within(PATIENCE, self.exchange(request)).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(unreachable(error.to_string())),
+            None => Err(unreachable("it did not answer in time".to_owned())),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let conversation = tokio::spawn(connection);
+        let answer = sender.send_request(request).await?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        conversation.abort();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! Flag > environment > file → one validated [`Config`]. All problems are found and
+//! reported together; nothing starts before there is none.
+
+mod raw;
+mod setting;
+mod target;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use raw::{Given, Raw, Source};
+pub use setting::{SETTINGS, Setting};
+pub use target::Target;
+
+use crate::lease::{Drift, ElectionName, NodeId, Timing, TimingError};
+
+/// One thing that is wrong: the value, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl Problem {
+    /// A problem in words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How much is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least important level that is written; `None` for nothing.
+    pub level: Option<tracing::Level>,
+}
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the lease is kept.
+    pub target: Target,
+    /// At least one.
+    pub elections: Vec<ElectionName>,
+    /// `None`: named after the API's address once it is bound.
+    pub id: Option<NodeId>,
+    /// Where clients reach the app.
+    pub url: Option<String>,
+    /// The durations of the lease.
+    pub timing: Timing,
+    /// The API's address.
+    pub listen: SocketAddr,
+    /// Hosts beside loopback ones.
+    pub allow_hosts: Vec<String>,
+    /// The node's memory.
+    pub state_dir: Option<PathBuf>,
+    /// Exit where leadership is not had by then.
+    pub wait: Option<Duration>,
+    /// Exit when leadership ends.
+    pub once: bool,
+    /// Print the status at that interval.
+    pub status_every: Option<Duration>,
+    /// Logs.
+    pub logging: Logging,
+}
+
+impl Config {
+    /// Validates what was given.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the settings.
+    pub fn new(raw: &Raw, mut problems: Vec<Problem>) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader {
+            raw,
+            problems: &mut problems,
+        };
+        let target = reader.read("backend", str::parse).map_or_else(Target::default_file, Ok);
+        let target = target.map_err(|problem| reader.problems.push(problem)).ok();
+        let elections = reader.elections();
+        let id = reader.read("id", |text| text.parse().map_err(Problem::of));
+        let url = reader.read("url", app_url);
+        let timing = reader.timing();
+        let listen = reader.read("listen", loopback);
+        let allow_hosts = raw.get("allow-host").map(|given| given.values.clone());
+        let state_dir = reader.read("state-dir", directory);
+        let wait = reader.duration("wait");
+        let once = reader.read("once", switch);
+        let status_every = reader.read("status-every", |text| {
+            let span = duration(text)?;
+            if span.is_zero() {
+                return Err(Problem::new("it must be longer than zero"));
+            }
+            Ok(span)
+        });
+        let logging = reader.logging();
+        match (target, timing) {
+            (Some(target), Some(timing)) if problems.is_empty() => Ok(Self {
+                target,
+                elections,
+                id,
+                url,
+                timing,
+                listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
+                allow_hosts: allow_hosts.unwrap_or_default(),
+                state_dir,
+                wait,
+                once: once.unwrap_or(false),
+                status_every,
+                logging,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+impl Problem {
+    fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Reads settings one by one and keeps what is wrong with them.
+struct Reader<'a> {
+    raw: &'a Raw,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Option<T> {
+        let given = self.raw.get(name)?;
+        let [value] = given.values.as_slice() else {
+            let text = format!("{given}: give one value");
+            self.problems.push(Problem::new(text));
+            return None;
+        };
+        match parse(value) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.problems.push(Problem::new(format!("{given}: {problem}")));
+                None
+            }
+        }
+    }
+
+    fn duration(&mut self, name: &str) -> Option<Duration> {
+        self.read(name, duration)
+    }
+
+    fn elections(&mut self) -> Vec<ElectionName> {
+        let texts = match self.raw.get("election") {
+            Some(given) => given.values.clone(),
+            None => vec!["default".to_owned()],
+        };
+        let mut names: Vec<ElectionName> = Vec::new();
+        for text in texts {
+            match text.parse() {
+                Ok(name) if names.contains(&name) => {
+                    let text = format!("--election {text}: it is named twice");
+                    self.problems.push(Problem::new(text));
+                }
+                Ok(name) => names.push(name),
+                Err(error) => self.problems.push(Problem::new(format!("--election: {error}"))),
+            }
+        }
+        names
+    }
+
+    /// The parts have defaults that depend on the TTL; the sum is judged only where
+    /// each part could be read.
+    fn timing(&mut self) -> Option<Timing> {
+        let before = self.problems.len();
+        let ttl = self.duration("ttl").unwrap_or(Duration::from_secs(15));
+        let renew_every = self.duration("renew-every").unwrap_or(ttl / 3);
+        let call_timeout = self.duration("call-timeout").unwrap_or(ttl / 6);
+        let drift = self.read("drift", |text| text.parse().map_err(Problem::of));
+        let drift = drift.unwrap_or(Drift::ONE_PERCENT);
+        let stop_budget = self.duration("stop-budget").unwrap_or_default();
+        if self.problems.len() > before {
+            return None;
+        }
+        let timing = Timing::new(ttl, renew_every, call_timeout, stop_budget, drift);
+        let keep = |error: TimingError| self.problems.push(Problem::of(error));
+        timing.map_err(keep).ok()
+    }
+
+    fn logging(&mut self) -> Logging {
+        let format = self.read("log-format", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(Problem::new("it is text or json")),
+        });
+        let level = self.read("log-level", |text| match text {
+            "off" => Ok(None),
+            "error" => Ok(Some(tracing::Level::ERROR)),
+            "warn" => Ok(Some(tracing::Level::WARN)),
+            "info" => Ok(Some(tracing::Level::INFO)),
+            "debug" => Ok(Some(tracing::Level::DEBUG)),
+            "trace" => Ok(Some(tracing::Level::TRACE)),
+            _ => Err(Problem::new("it is off, error, warn, info, debug or trace")),
+        });
+        Logging {
+            format: format.unwrap_or(LogFormat::Text),
+            level: level.unwrap_or(Some(tracing::Level::INFO)),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(text).map_err(|error| {
+        Problem::new(format!("it is no duration ({error}); write it as 15s, 500ms or 2m"))
+    })
+}
+
+fn switch(text: &str) -> Result<bool, Problem> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(Problem::new("it is true or false")),
+    }
+}
+
+fn directory(text: &str) -> Result<PathBuf, Problem> {
+    if text.is_empty() {
+        return Err(Problem::new("name a directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn app_url(text: &str) -> Result<String, Problem> {
+    let parsed: Option<hyper::Uri> = text.parse().ok();
+    match parsed {
+        Some(uri) if uri.scheme().is_some() && uri.authority().is_some() => Ok(text.to_owned()),
+        _ => Err(Problem::new("it is no URL; write it as http://host:port")),
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, Problem> {
+    let literal = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let address: SocketAddr = literal.parse().map_err(|_| {
+        Problem::new("it is no address; write it as 127.0.0.1:4040, with port 0 for a free one")
+    })?;
+    if !address.ip().is_loopback() {
+        return Err(Problem::new(
+            "the API steps leaders down without a login, and this version serves it on the \
+             loopback only; use 127.0.0.1 or [::1]",
+        ));
+    }
+    Ok(address)
+}

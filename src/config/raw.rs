@@ -1,0 +1,195 @@
+//! Settings as text, each with where it came from: flag > environment > file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::Problem;
+use super::setting::{SETTINGS, Setting};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// The file.
+    File(PathBuf),
+}
+
+/// A setting's text and its source.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Which setting.
+    pub setting: &'static Setting,
+    /// Its values, one unless the setting repeats.
+    pub values: Vec<String>,
+    /// Where from.
+    pub source: Source,
+}
+
+/// A value as the user wrote it, for messages; a password in it is hidden.
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = without_password(&self.values.join(","));
+        let name = self.setting.name;
+        match &self.source {
+            Source::Flag => write!(f, "--{name} {value}"),
+            Source::Environment => write!(f, "{}={value}", self.setting.variable()),
+            Source::File(path) => write!(f, "{name} = \"{value}\" in {}", path.display()),
+        }
+    }
+}
+
+/// `scheme://user:password@host` with the password left out.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    // A password may hold any character: the host begins after the last @.
+    let Some((login, host)) = rest.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let user = login.split_once(':').map_or(login, |(user, _)| user);
+    let hidden = if user.len() == login.len() { "" } else { ":***" };
+    format!("{scheme}://{user}{hidden}@{host}")
+}
+
+/// All settings that were given.
+#[derive(Clone, Debug, Default)]
+pub struct Raw {
+    given: BTreeMap<&'static str, Given>,
+}
+
+impl Raw {
+    /// Gathers flags, environment and file; unreadable ones become problems.
+    #[must_use]
+    pub fn gather(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Self {
+        let mut raw = Self::default();
+        if let Some(path) = matches.get_one::<PathBuf>("config") {
+            raw.add_file(path, problems);
+        }
+        for setting in SETTINGS {
+            raw.add_argument(matches, setting, problems);
+        }
+        raw
+    }
+
+    /// What was given for a setting.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Given> {
+        self.given.get(name)
+    }
+
+    fn add_argument(
+        &mut self,
+        matches: &ArgMatches,
+        setting: &'static Setting,
+        problems: &mut Vec<Problem>,
+    ) {
+        let source = match matches.value_source(setting.name) {
+            Some(ValueSource::CommandLine) => Source::Flag,
+            Some(ValueSource::EnvVariable) => Source::Environment,
+            _ => return,
+        };
+        let mut values = Vec::new();
+        for value in matches.get_raw(setting.name).into_iter().flatten() {
+            match value.to_str() {
+                Some(text) if setting.repeats => {
+                    values.extend(text.split(',').map(|part| part.trim().to_owned()));
+                }
+                Some(text) => values.push(text.to_owned()),
+                None => problems.push(Problem::new(format!(
+                    "--{} {}: it is not UTF-8",
+                    setting.name,
+                    value.to_string_lossy()
+                ))),
+            }
+        }
+        // `TENURE_TTL=` in a compose file means that it is not set.
+        let unset = source == Source::Environment && values.iter().all(String::is_empty);
+        if !values.is_empty() && !unset {
+            let given = Given {
+                setting,
+                values,
+                source,
+            };
+            self.given.insert(setting.name, given);
+        }
+    }
+
+    fn add_file(&mut self, path: &Path, problems: &mut Vec<Problem>) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let text = format!("--config {}: cannot be read: {error}", path.display());
+                return problems.push(Problem::new(text));
+            }
+        };
+        let table: toml::Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => {
+                let text = format!("--config {}: is no TOML: {error}", path.display());
+                return problems.push(Problem::new(text.trim_end()));
+            }
+        };
+        for (key, value) in &table {
+            let name = key.replace('_', "-");
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+                let text = format!("{key} in {}: there is no such setting", path.display());
+                problems.push(Problem::new(text));
+                continue;
+            };
+            match texts(value, setting) {
+                Some(values) => {
+                    let source = Source::File(path.to_owned());
+                    let given = Given {
+                        setting,
+                        values,
+                        source,
+                    };
+                    self.given.insert(setting.name, given);
+                }
+                None => problems.push(Problem::new(format!(
+                    "{key} = {value} in {}: a {} was expected",
+                    path.display(),
+                    if setting.repeats { "text or list of texts" } else { "single text" }
+                ))),
+            }
+        }
+    }
+}
+
+fn texts(value: &toml::Value, setting: &Setting) -> Option<Vec<String>> {
+    let scalar = |value: &toml::Value| match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    };
+    match value {
+        toml::Value::Array(list) if setting.repeats => list.iter().map(scalar).collect(),
+        single => scalar(single).map(|text| vec![text]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let shown = |text| without_password(text);
+        assert_eq!(shown("redis://u:se@cr:et@h:1/0"), "redis://u:***@h:1/0");
+        assert_eq!(shown("redis://:secret@h"), "redis://:***@h");
+        assert_eq!(shown("redis://u@h"), "redis://u@h");
+        assert_eq!(shown("redis://h:6379"), "redis://h:6379");
+        assert_eq!(shown("redis"), "redis");
+    }
+}

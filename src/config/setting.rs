@@ -1,0 +1,134 @@
+//! The settings of `tenure run`: one table, from which flags, environment names,
+//! file keys and `config check` all come.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The flag without `--`, and the key in the file.
+    pub name: &'static str,
+    /// What stands for its value in the help; empty for a switch.
+    pub value: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// It may be given several times, and comma-separated in the environment.
+    pub repeats: bool,
+}
+
+impl Setting {
+    /// The environment variable: `TENURE_` and the name in capitals.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TENURE_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    /// Whether it is a switch, true or false.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+}
+
+const fn one(name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        value,
+        help,
+        repeats: false,
+    }
+}
+
+const fn many(name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        value,
+        help,
+        repeats: true,
+    }
+}
+
+/// Every setting, in the order of the help.
+pub const SETTINGS: &[Setting] = &[
+    one(
+        "backend",
+        "URL",
+        "Where the lease is kept: file (default; a directory of this user), file:///dir, redis, \
+         redis://[user[:pass]@]host[:6379][/db]",
+    ),
+    many(
+        "election",
+        "NAME",
+        "The election to take part in, 1 to 128 of A-Z a-z 0-9 . _ - (default: default); may be \
+         repeated",
+    ),
+    one(
+        "id",
+        "ID",
+        "This node's label (default: host:port of the API); each node its own",
+    ),
+    one(
+        "url",
+        "URL",
+        "Where clients reach this node's app; the other nodes pass it on",
+    ),
+    one(
+        "ttl",
+        "DURATION",
+        "The lease: how long a crashed leader blocks the others (default: 15s)",
+    ),
+    one(
+        "renew-every",
+        "DURATION",
+        "From one renewal to the next (default: ttl/3)",
+    ),
+    one(
+        "call-timeout",
+        "DURATION",
+        "The longest that one call to the store may take (default: ttl/6)",
+    ),
+    one(
+        "drift",
+        "PERCENT",
+        "How far the rate of any clock may be off (default: 1%)",
+    ),
+    one(
+        "stop-budget",
+        "DURATION",
+        "Time inside the lease that is kept for stopping the app (default: 0s)",
+    ),
+    one(
+        "listen",
+        "ADDR",
+        "The API's address, on the loopback; port 0 picks a free one (default: 127.0.0.1:4040)",
+    ),
+    many(
+        "allow-host",
+        "NAME",
+        "A Host header to accept beside loopback names; may be repeated",
+    ),
+    one(
+        "state-dir",
+        "DIR",
+        "Where the highest epoch seen is kept across restarts (default: only in memory)",
+    ),
+    one(
+        "wait",
+        "DURATION",
+        "Exit with 75 where leadership is not had in that time (default: wait for ever)",
+    ),
+    one("once", "", "Exit when leadership ends"),
+    one(
+        "status-every",
+        "DURATION",
+        "Print a line of status at that interval (default: off)",
+    ),
+    one(
+        "log-format",
+        "FORMAT",
+        "text or json, on stderr (default: text)",
+    ),
+    one(
+        "log-level",
+        "LEVEL",
+        "off, error, warn, info, debug or trace (default: info)",
+    ),
+];

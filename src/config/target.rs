@@ -1,0 +1,133 @@
+//! `--backend`: which store, and where.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Problem;
+
+/// A store that can be opened.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A directory.
+    #[cfg(feature = "file")]
+    File(PathBuf),
+    /// A Redis server.
+    #[cfg(feature = "redis")]
+    Redis(crate::backend::redis::RedisTarget),
+}
+
+/// The schemes of the design that other versions or builds serve.
+const KNOWN: &[&str] = &[
+    "file", "redis", "rediss", "redis+sentinel", "redis+cluster", "etcd", "etcds", "raft", "bully",
+    "ring",
+];
+
+impl Target {
+    /// The directory of this user.
+    pub(super) fn default_file() -> Result<Self, Problem> {
+        Self::file(None)
+    }
+
+    #[cfg(feature = "file")]
+    fn file(path: Option<&str>) -> Result<Self, Problem> {
+        match path {
+            None | Some("") => Ok(Self::File(crate::backend::file::default_directory())),
+            Some(path) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
+            Some(path) => Err(Problem::new(format!(
+                "the directory \"{path}\" is not absolute; write it as file:///dir"
+            ))),
+        }
+    }
+
+    #[cfg(not(feature = "file"))]
+    fn file(_: Option<&str>) -> Result<Self, Problem> {
+        Err(Problem::new("this build has no file backend; name another with --backend"))
+    }
+
+    #[cfg(feature = "redis")]
+    fn redis(text: &str) -> Result<Self, Problem> {
+        text.parse().map(Self::Redis).map_err(Problem::of)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis(_: &str) -> Result<Self, Problem> {
+        Err(Problem::new("this build has no redis backend"))
+    }
+}
+
+impl Target {
+    /// A directory store.
+    ///
+    /// # Errors
+    /// Where this build has none.
+    pub fn directory(path: &std::path::Path) -> Result<Self, Problem> {
+        Self::file(path.to_str())
+    }
+
+    /// `host:port` of the store's server; `None` where it has none.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => None,
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => Some(target.server()),
+        }
+    }
+
+    /// The value of `--backend` that means this store, any password included.
+    #[must_use]
+    pub fn to_argument(&self) -> String {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(path) => format!("file://{}", path.display()),
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => target.to_argument(),
+        }
+    }
+
+    /// The same for a node that reaches the store through a proxy.
+    #[must_use]
+    pub fn through(&self, proxy: std::net::SocketAddr) -> String {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => self.to_argument(),
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => target.through(proxy).to_argument(),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, Some(rest)),
+            None => (text, None),
+        };
+        match scheme {
+            "file" => Self::file(rest),
+            "redis" => Self::redis(text),
+            known if KNOWN.contains(&known) => Err(Problem::new(format!(
+                "this version does not serve {known}; it serves file and redis"
+            ))),
+            _ => Err(Problem::new(
+                "it is no backend; write file, file:///dir, redis or redis://host:6379",
+            )),
+        }
+    }
+}
+
+/// The store's address, without secrets.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(path) => write!(f, "file://{}", path.display()),
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => target.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The course of the lab: a fleet, one fault after another, and what followed.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+use super::fleet::Node;
+use super::judge::{Verdict, judge};
+use super::log::{Log, Record, What, counter};
+use super::options::{Fault, Options};
+use super::proxy::Proxy;
+use super::report::{Report, Row};
+use super::show::Show;
+use super::worker::Event;
+use crate::config::Target;
+use crate::lease::SessionId;
+use crate::time::{BootClock, Clock as _, Moment, UnixMs, pause};
+
+/// Beyond every bound that the timing gives, for a machine that is busy.
+const SLACK: Duration = Duration::from_secs(10);
+/// Counts that a leader must have made before the next fault.
+const COUNTS: usize = 5;
+/// Requests that wait in a paused node.
+const WAITING_REQUESTS: usize = 8;
+
+/// A running lab.
+pub(super) struct Lab {
+    options: Options,
+    target: Target,
+    show: Show,
+    log: Log,
+    flags: Vec<String>,
+    nodes: Vec<Node>,
+    /// One a node, where the store has a server and `cut` is asked for.
+    proxies: Vec<Proxy>,
+    _moving: JoinSet<()>,
+    _home: Option<Home>,
+}
+
+/// A directory that goes with the lab.
+struct Home(std::path::PathBuf);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Who leads, since when, under which epoch.
+#[derive(Clone, Copy, Debug)]
+struct Leading {
+    at: Moment,
+    node: usize,
+    epoch: u64,
+}
+
+impl Lab {
+    /// Starts the fleet and waits until its first leader counts.
+    pub async fn start(options: &Options, show: Show) -> anyhow::Result<Self> {
+        let name = SessionId::random()?;
+        let election = format!("lab-{}", name.as_str().get(..8).unwrap_or_default());
+        let (target, home) = match &options.backend {
+            Some(target) => (target.clone(), None),
+            None => {
+                let path = std::env::temp_dir().join(format!("tenure-{election}"));
+                std::fs::create_dir(&path)?;
+                (Target::directory(&path)?, Some(Home(path)))
+            }
+        };
+        let mut proxies = Vec::new();
+        if let (true, Some(server)) = (options.faults.contains(&Fault::Cut), target.server()) {
+            for _ in 0..options.nodes {
+                proxies.push(Proxy::start(server.clone()).await?);
+            }
+        }
+        let span = |span: Duration| humantime::format_duration(span).to_string();
+        let flags = [
+            ("--election", election.clone()),
+            ("--ttl", span(options.timing.ttl())),
+            ("--renew-every", span(options.timing.renew_every())),
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let mut lab = Self {
+            options: options.clone(),
+            show,
+            log: Log::new(),
+            flags,
+            nodes: Vec::new(),
+            proxies,
+            _moving: JoinSet::new(),
+            target,
+            _home: home,
+        };
+        let ttl = humantime::format_duration(options.timing.ttl());
+        lab.show.line(&format!("election {election} on {}, ttl {ttl}", lab.target));
+        for number in 0..options.nodes {
+            lab.nodes.push(lab.start_node(number).await?);
+        }
+        lab.show_moving();
+        let first = lab.next_leader(0, None).await?;
+        lab.show.line(&format!("{} leads", lab.nodes[first.node].name));
+        Ok(lab)
+    }
+
+    async fn start_node(&self, number: usize) -> anyhow::Result<Node> {
+        let backend = match self.proxies.get(number) {
+            Some(proxy) => self.target.through(proxy.address),
+            None => self.target.to_argument(),
+        };
+        let mut flags = self.flags.clone();
+        flags.extend(["--backend".to_owned(), backend]);
+        Node::start(number, &flags, &self.log).await
+    }
+
+    /// Does one fault to the leader and waits until all is well again.
+    pub async fn inject(&mut self, round: u32, fault: Fault) -> anyhow::Result<Row> {
+        let old = self.counting_leader().await?;
+        let before = counter(&self.log.records());
+        let verdict_before = judge(&self.log.records());
+        let lease_end = self.lease_end(old.node).await;
+        let name = self.nodes[old.node].name.clone();
+        self.show.line(&format!("{fault} {name} (counter {before})"));
+        let at = BootClock.now();
+        let mut stale_answers = 0;
+        let new = match fault {
+            Fault::Stop | Fault::Kill => self.end(old, fault).await?,
+            Fault::Pause => {
+                let (new, stale) = self.pause(old, at).await?;
+                stale_answers = stale;
+                new
+            }
+            Fault::Cut => self.cut(old, at).await?,
+        };
+        let new = self.counting(new).await?;
+        let records = self.log.records();
+        let after = counter(&records);
+        let leaderless = new.at.since(at);
+        let verdict = judge(&records);
+        let row = Row {
+            round,
+            fault: fault.to_string(),
+            old_leader: name,
+            new_leader: self.nodes[new.node].name.clone(),
+            leaderless_ms: ms(leaderless),
+            share_of_ttl: leaderless.as_secs_f64() / self.options.timing.ttl().as_secs_f64(),
+            after_lease_end_ms: lease_end
+                .filter(|_| fault != Fault::Stop)
+                .map(|end| ms(new.at.since(end))),
+            epoch_before: old.epoch,
+            epoch_after: new.epoch,
+            counter_before: before,
+            counter_after: after,
+            refused: refused(&records, at, old),
+            stale_answers,
+            lost: verdict.lost - verdict_before.lost,
+            doubled: verdict.doubled - verdict_before.doubled,
+        };
+        let ms = row.leaderless_ms;
+        self.show.line(&format!(
+            "{} leads after {ms:.1} ms, counter {before} > {after}",
+            row.new_leader
+        ));
+        Ok(row)
+    }
+
+    /// SIGTERM or SIGKILL; afterwards the node is started anew.
+    async fn end(&mut self, old: Leading, fault: Fault) -> anyhow::Result<Leading> {
+        let signal = if fault == Fault::Stop { Signal::TERM } else { Signal::KILL };
+        self.nodes[old.node].signal(signal)?;
+        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        self.nodes[old.node].ended().await?;
+        self.nodes[old.node] = self.start_node(old.node).await?;
+        Ok(new)
+    }
+
+    /// SIGSTOP for two TTLs. Requests that reach the node meanwhile wait in it, and
+    /// are answered by a process that believes it is two TTLs ago.
+    async fn pause(&mut self, old: Leading, at: Moment) -> anyhow::Result<(Leading, u64)> {
+        let node = &self.nodes[old.node];
+        node.signal(Signal::STOP)?;
+        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let mut waiting = JoinSet::new();
+        for _ in 0..WAITING_REQUESTS {
+            let client = node.client.clone();
+            waiting.spawn(async move { client.send("GET", "/status", &[], Vec::new()).await });
+        }
+        let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
+        pause(rest).await;
+        node.signal(Signal::CONT)?;
+        let mut stale = 0;
+        while let Some(answer) = waiting.join_next().await {
+            let body: serde_json::Value = serde_json::from_slice(&answer??.body)?;
+            stale += u64::from(body["is_leader"] == true);
+        }
+        self.follows(old.node, BootClock.now()).await?;
+        Ok((new, stale))
+    }
+
+    /// The store's connection passes nothing on for two TTLs.
+    async fn cut(&mut self, old: Leading, at: Moment) -> anyhow::Result<Leading> {
+        let Some(proxy) = self.proxies.get(old.node) else {
+            anyhow::bail!("no proxy stands before the store");
+        };
+        proxy.set_cut(true);
+        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
+        pause(rest).await;
+        proxy.set_cut(false);
+        self.follows(old.node, at).await?;
+        Ok(new)
+    }
+
+    /// Whoever leads and has counted enough for a fault to be worth it.
+    async fn counting_leader(&self) -> anyhow::Result<Leading> {
+        let newest = |records: &[Record]| records.iter().filter_map(claim).max_by_key(|it| it.epoch);
+        let leader = self.log.until("a leader", self.bound(), newest).await?;
+        self.counting(leader).await
+    }
+
+    async fn counting(&self, leader: Leading) -> anyhow::Result<Leading> {
+        let counts = |records: &[Record]| {
+            let newest = records.iter().filter_map(claim).max_by_key(|it| it.epoch)?;
+            let wrote = |record: &&Record| match &record.what {
+                What::Worker(Event::Wrote { revision, .. }) => revision.epoch.get() == newest.epoch,
+                _ => false,
+            };
+            let enough = records.iter().filter(wrote).count() >= COUNTS;
+            // Leadership may have moved on since; the first after the fault counts.
+            let first = if newest.epoch > leader.epoch { leader } else { newest };
+            enough.then_some(first)
+        };
+        self.log.until("the leader to count", self.bound(), counts).await
+    }
+
+    /// The first answer "I lead" under a higher epoch, by another node.
+    async fn next_leader(&self, epoch: u64, not: Option<usize>) -> anyhow::Result<Leading> {
+        let newer = |records: &[Record]| {
+            let mut claims = records.iter().filter_map(claim);
+            claims.find(|it| it.epoch > epoch && Some(it.node) != not)
+        };
+        self.log.until("the next leader", self.bound(), newer).await
+    }
+
+    /// Until a node that came back has said that it does not lead.
+    async fn follows(&self, node: usize, since: Moment) -> anyhow::Result<()> {
+        let follows = |records: &[Record]| {
+            let mut later = records.iter().filter(|record| record.at >= since);
+            later.find_map(|record| match &record.what {
+                What::Status(status) if record.node == node && !status.is_leader => Some(()),
+                _ => None,
+            })
+        };
+        let client = self.nodes[node].client.clone();
+        let asked = client.send("GET", "/status", &[], Vec::new()).await?;
+        if let Ok(status) = serde_json::from_slice(&asked.body) {
+            self.log.add(node, What::Status(status));
+        }
+        self.log.until("the old leader to follow", self.bound(), follows).await
+    }
+
+    /// When the leader's lease ends in the store unless it renews: its last renewal's
+    /// send and the whole TTL.
+    async fn lease_end(&self, node: usize) -> Option<Moment> {
+        let status = self.nodes[node].status().await.ok()?;
+        let renewed: jiff::Timestamp = status["lease"]["renewed_at"].as_str()?.parse().ok()?;
+        let renewed = UnixMs(u64::try_from(renewed.as_millisecond()).ok()?);
+        let ends = renewed.after(self.options.timing.ttl());
+        let (now, wall) = (BootClock.now(), BootClock.wall());
+        Some(now + Duration::from_millis(ends.0.saturating_sub(wall.0)))
+    }
+
+    fn bound(&self) -> Duration {
+        self.options.timing.worst_case_failover(Duration::ZERO, Duration::ZERO) * 2 + SLACK
+    }
+
+    fn show_moving(&mut self) {
+        if !self.show.moves() {
+            return;
+        }
+        let (show, log) = (self.show.clone(), self.log.clone());
+        self._moving.spawn(async move {
+            loop {
+                let records = log.records();
+                let newest = records.iter().filter_map(claim).max_by_key(|it| it.epoch);
+                if let Some(leader) = newest {
+                    let (node, epoch) = (leader.node + 1, leader.epoch);
+                    let count = counter(&records);
+                    show.moving(&format!("          node-{node} leads, epoch {epoch}, counter {count}"));
+                }
+                pause(Duration::from_millis(100)).await;
+            }
+        });
+    }
+
+    /// Stops the fleet and draws the conclusion.
+    pub async fn finish(mut self, rows: Vec<Row>) -> anyhow::Result<Report> {
+        self._moving.shutdown().await;
+        for node in &self.nodes {
+            node.signal(Signal::TERM)?;
+        }
+        for node in &mut self.nodes {
+            node.ended().await?;
+        }
+        self.show.end();
+        let records = self.log.records();
+        let verdict: Verdict = judge(&records);
+        let stale = rows.iter().any(|row| row.stale_answers > 0);
+        let timing = &self.options.timing;
+        Ok(Report {
+            ok: verdict.holds() && !stale,
+            backend: self.target.to_string(),
+            nodes: self.options.nodes,
+            ttl_ms: crate::time::millis(timing.ttl()),
+            renew_every_ms: crate::time::millis(timing.renew_every()),
+            faults: rows,
+            counter: counter(&records),
+            verdict,
+        })
+    }
+}
+
+fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}
+
+fn claim(record: &Record) -> Option<Leading> {
+    match &record.what {
+        What::Status(status) if status.is_leader => Some(Leading {
+            at: record.at,
+            node: record.node,
+            epoch: status.fence_token?,
+        }),
+        _ => None,
+    }
+}
+
+fn refused(records: &[Record], since: Moment, old: Leading) -> u64 {
+    let bounced = |record: &&Record| match &record.what {
+        What::Worker(Event::Refused { epoch, .. }) => {
+            record.at >= since && record.node == old.node && *epoch == old.epoch
+        }
+        _ => false,
+    };
+    records.iter().filter(bounced).count() as u64
+}

@@ -1,0 +1,143 @@
+//! What the lab is asked to do.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+use crate::config::{Problem, Target};
+use crate::lease::{Drift, Timing};
+
+/// What is done to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGTERM: handed over.
+    Stop,
+    /// SIGKILL: the pause until the lease ends.
+    Kill,
+    /// SIGSTOP for two TTLs, then it wakes and tries to write.
+    Pause,
+    /// It loses the store for two TTLs.
+    Cut,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Cut => "cut",
+        })
+    }
+}
+
+/// What the lab is asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// `None`: a directory of the lab's own.
+    pub backend: Option<Target>,
+    pub nodes: usize,
+    pub timing: Timing,
+    pub faults: Vec<Fault>,
+    pub rounds: u32,
+    pub json: bool,
+}
+
+impl Options {
+    /// Reads the lab's flags.
+    ///
+    /// # Errors
+    /// Every problem together.
+    pub fn new(matches: &ArgMatches) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut flags = Flags {
+            matches,
+            problems: &mut problems,
+        };
+        let backend = flags.read("backend", |text| {
+            text.parse::<Target>().map_err(|problem| problem.to_string())
+        });
+        let nodes = flags.number("nodes", 3, 2, 9);
+        let rounds = flags.number("rounds", 1, 1, 10_000);
+        let timing = flags.timing();
+        let faults = flags.faults();
+        let server = matches!(&backend, Some(target) if target.server().is_some());
+        if faults.contains(&Fault::Cut) && !server {
+            problems.push(Problem::new(
+                "--fault cut: a directory cannot be cut off; choose a store with a server, as in \
+                 --backend redis",
+            ));
+        }
+        match timing {
+            Some(timing) if problems.is_empty() => Ok(Self {
+                backend,
+                nodes: usize::try_from(nodes).unwrap_or(3),
+                timing,
+                faults,
+                rounds,
+                json: matches.get_flag("json"),
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+struct Flags<'a> {
+    matches: &'a ArgMatches,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Flags<'_> {
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.matches.get_one::<String>(name)?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problems.push(Problem::new(format!("--{name} {text}: {error}")));
+                None
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, default: u32, least: u32, most: u32) -> u32 {
+        let number = self.read(name, |text| match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(format!("it is no whole number from {least} to {most}")),
+        });
+        number.unwrap_or(default)
+    }
+
+    fn timing(&mut self) -> Option<Timing> {
+        let before = self.problems.len();
+        let duration =
+            |text: &str| humantime::parse_duration(text).map_err(|error| error.to_string());
+        let ttl = self.read("ttl", duration).unwrap_or(Duration::from_secs(3));
+        let renew_every = self.read("renew-every", duration).unwrap_or(ttl / 3);
+        if self.problems.len() > before {
+            return None;
+        }
+        let timing =
+            Timing::new(ttl, renew_every, ttl / 6, Duration::ZERO, Drift::ONE_PERCENT);
+        let keep = |error| self.problems.push(Problem::new(format!("{error}")));
+        timing.map_err(keep).ok()
+    }
+
+    fn faults(&mut self) -> Vec<Fault> {
+        let faults = self.read("fault", |text| {
+            text.split(',')
+                .map(|name| match name.trim() {
+                    "stop" => Ok(Fault::Stop),
+                    "kill" => Ok(Fault::Kill),
+                    "pause" => Ok(Fault::Pause),
+                    "cut" => Ok(Fault::Cut),
+                    "partition" => Err("partition is for peer backends, which this version does \
+                                        not serve"
+                        .to_owned()),
+                    other => Err(format!("{other} is none of stop, kill, pause, cut")),
+                })
+                .collect()
+        });
+        faults.unwrap_or_else(|| vec![Fault::Kill, Fault::Stop, Fault::Pause])
+    }
+}

@@ -1,0 +1,111 @@
+//! What a sidecar says of itself: at its start, and in `config check`.
+
+use serde_json::json;
+
+use crate::backend::Guarantees;
+use crate::config::{Config, LogFormat};
+use crate::time::{millis, millis_up};
+
+/// The first output of `tenure run`.
+pub struct Banner<'a> {
+    pub config: &'a Config,
+    pub id: &'a str,
+    pub store: &'a str,
+    pub guarantees: &'a Guarantees,
+    pub api: &'a str,
+}
+
+impl Banner<'_> {
+    /// For people, or one JSON line where logs are JSON too.
+    pub fn text(&self) -> String {
+        let timing = &self.config.timing;
+        let worst = timing.worst_case_failover(self.guarantees.expiry_step, Default::default());
+        let elections: Vec<&str> =
+            self.config.elections.iter().map(crate::lease::ElectionName::as_str).collect();
+        if self.config.logging.format == LogFormat::Json {
+            let line = json!({
+                "event": "started",
+                "version": env!("CARGO_PKG_VERSION"),
+                "elections": elections,
+                "id": self.id,
+                "backend": self.store,
+                "guarantees": self.guarantees,
+                "api": self.api,
+                "ttl_ms": millis(timing.ttl()),
+                "renew_every_ms": millis(timing.renew_every()),
+                "worst_case_failover_ms": millis(worst),
+            });
+            return format!("{line}\n");
+        }
+        format!(
+            "tenure {version}\n\
+             election    {elections}\n\
+             id          {id}\n\
+             backend     {store}\n\
+             guarantees  {guarantees}\n\
+             API         {api}\n\
+             failover    after a crash at most {worst} (ttl {ttl}, renewed every {renew})\n",
+            version = env!("CARGO_PKG_VERSION"),
+            elections = elections.join(", "),
+            id = self.id,
+            store = self.store,
+            guarantees = self.guarantees,
+            api = self.api,
+            worst = short(worst),
+            ttl = short(timing.ttl()),
+            renew = short(timing.renew_every()),
+        )
+    }
+}
+
+fn short(span: std::time::Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(std::time::Duration::from_millis(millis_up(span)))
+}
+
+/// The effective configuration, secrets hidden, and what it means.
+pub fn effective(config: &Config, json: bool) -> String {
+    let timing = &config.timing;
+    // The store's own step is at most a millisecond on what this version serves.
+    let step = std::time::Duration::from_millis(1);
+    let worst = timing.worst_case_failover(step, Default::default());
+    let id = config.id.as_ref().map_or("(host:port of the API)", |id| id.as_str());
+    let elections: Vec<&str> =
+        config.elections.iter().map(crate::lease::ElectionName::as_str).collect();
+    let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
+    let settings = json!({
+        "backend": config.target.to_string(),
+        "election": elections,
+        "id": id,
+        "url": config.url,
+        "ttl": short(timing.ttl()).to_string(),
+        "renew-every": short(timing.renew_every()).to_string(),
+        "call-timeout": short(timing.call_timeout()).to_string(),
+        "drift": timing.drift().to_string(),
+        "stop-budget": short(timing.stop_budget()).to_string(),
+        "listen": config.listen.to_string(),
+        "allow-host": config.allow_hosts,
+        "state-dir": config.state_dir,
+        "wait": optional(config.wait),
+        "once": config.once,
+        "status-every": optional(config.status_every),
+    });
+    if json {
+        let all = json!({
+            "settings": settings,
+            "worst_case_failover_ms": millis(worst),
+        });
+        return format!("{all:#}\n");
+    }
+    let mut lines = String::new();
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        if !value.is_null() {
+            lines += &format!("{name} = {value}\n");
+        }
+    }
+    lines += &format!(
+        "\n# After a crash of the leader: at most {} without one, with a healthy store.\n\
+         # After a graceful stop: a few calls to the store.\n",
+        short(worst)
+    );
+    lines
+}
