@@ -1,0 +1,202 @@
+//! What a failure means: for the request that met it, and for the connection.
+//!
+//! A request that Redis answered with one of its own errors was refused whole: the
+//! scripts read and check everything first, and Redis refuses their first write or
+//! none. Without an answer nothing is known.
+
+use redis::{ErrorKind, RedisError};
+
+use crate::lease::StoreError;
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    /// What the caller is told.
+    pub error: StoreError,
+    /// The connection cannot be used any more, or leads to a server that is no
+    /// longer the right one.
+    pub cut: bool,
+}
+
+/// Judges the failure of a request that had been sent.
+pub(super) fn judge(error: &RedisError, address: &str) -> Trouble {
+    if let Some(code) = server_code(error) {
+        return refused(code, error.detail().unwrap_or(""), address);
+    }
+    let what = if error.is_timeout() {
+        format!("{address} did not answer in time")
+    } else if error.kind() == ErrorKind::Parse {
+        format!("{address} answered what is not the Redis protocol")
+    } else {
+        format!("the connection to {address} broke: {error}")
+    };
+    Trouble {
+        error: StoreError::Indeterminate(what),
+        cut: true,
+    }
+}
+
+/// The code of an error that the server itself sent.
+fn server_code(error: &RedisError) -> Option<&str> {
+    match error.kind() {
+        ErrorKind::Server(_) | ErrorKind::Extension => error.code(),
+        _ => None,
+    }
+}
+
+/// Judges an error that Redis answered: `-CODE detail`.
+pub(super) fn refused(code: &str, detail: &str, address: &str) -> Trouble {
+    let (error, cut) = match code {
+        "CORRUPT" => (StoreError::Corrupt(detail.to_owned()), false),
+        "EXHAUSTED" => (StoreError::Rejected(detail.to_owned()), false),
+        "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "NOREPLICAS" | "TRYAGAIN" => {
+            passing(code, address)
+        }
+        "OOM" | "MISCONF" => (StoreError::Rejected(full(code, address)), false),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => {
+            let cut = matches!(code, "NOAUTH" | "WRONGPASS");
+            (StoreError::Rejected(login(code, detail, address)), cut)
+        }
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => (
+            StoreError::Misconfigured(format!(
+                "{address} is part of a Redis Cluster, which this version does not serve: give \
+                 a Redis that runs alone"
+            )),
+            true,
+        ),
+        "ERR" => plain(detail, address),
+        _ => (unknown(code, detail, address), false),
+    };
+    Trouble { error, cut }
+}
+
+/// Refusals that end by themselves. Where the server is no longer the writable one,
+/// the connection is given up, so that the name is resolved again.
+fn passing(code: &str, address: &str) -> (StoreError, bool) {
+    let (what, cut) = match code {
+        "LOADING" => (
+            "is still loading its data from disk: wait until it has",
+            true,
+        ),
+        "MASTERDOWN" => (
+            "is a replica that has lost its master: give the address of the master",
+            true,
+        ),
+        "READONLY" => (
+            "has become a read-only replica: give an address that leads to the master",
+            true,
+        ),
+        "BUSY" => (
+            "is busy with somebody's long script: wait, or end it with SCRIPT KILL",
+            false,
+        ),
+        "NOREPLICAS" => (
+            "has fewer replicas than its min-replicas-to-write asks for: bring them back",
+            false,
+        ),
+        _ => ("asks to try again later", false),
+    };
+    let error = StoreError::Unavailable(format!("{address} {what}"));
+    (error, cut)
+}
+
+fn full(code: &str, address: &str) -> String {
+    if code == "OOM" {
+        return format!(
+            "{address} has used up its memory: raise maxmemory or remove data that is not needed"
+        );
+    }
+    format!(
+        "{address} takes no writes because it could not save to disk: look for the cause in its \
+         log (a full disk, a directory it may not write)"
+    )
+}
+
+fn login(code: &str, detail: &str, address: &str) -> String {
+    match code {
+        "NOAUTH" => format!(
+            "{address} wants a password: write it into the address, redis://user:password@host"
+        ),
+        "WRONGPASS" => format!(
+            "{address} refuses the user or the password: check them, and that the user is on"
+        ),
+        "DENIED" => format!(
+            "{address} is in protected mode and talks only to its own machine: set a password \
+             there (requirepass), or a bind address"
+        ),
+        _ => no_right(detail, address),
+    }
+}
+
+fn no_right(detail: &str, address: &str) -> String {
+    format!(
+        "the Redis user lacks a right at {address} ({detail}): grant it ~tenure:* &tenure:* \
+         +@read +@write +@scripting +@connection +publish +subscribe +unsubscribe +info +time"
+    )
+}
+
+/// `-ERR` has no finer code; only its words tell.
+fn plain(detail: &str, address: &str) -> (StoreError, bool) {
+    let rejected = |what: String| (StoreError::Rejected(what), true);
+    if detail.starts_with("max number of clients") {
+        let what = format!("{address} has no connection left: raise its maxclients");
+        return (StoreError::Unavailable(what), true);
+    }
+    if detail.contains("executing the script can't") {
+        return (StoreError::Rejected(no_right(detail, address)), false);
+    }
+    if detail.contains("without any password configured") {
+        return rejected(format!(
+            "the address of {address} has a password, but this Redis has none: leave it out"
+        ));
+    }
+    if detail.contains("DB index is out of range") {
+        return rejected(format!(
+            "{address} has no such database: choose one below its \"databases\" setting"
+        ));
+    }
+    (unknown("ERR", detail, address), false)
+}
+
+/// An error that nobody foresaw may have come from the middle of something.
+fn unknown(code: &str, detail: &str, address: &str) -> StoreError {
+    StoreError::Indeterminate(format!(
+        "{address} answered an error that Tenure does not know: {code} {detail}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unforeseen_refusal_leaves_doubt() {
+        for (code, detail) in [
+            ("OOM", "command not allowed"),
+            ("READONLY", "You can't write against a read only replica."),
+            ("LOADING", "Redis is loading the dataset in memory"),
+            ("MISCONF", "Redis is configured to save RDB snapshots"),
+            ("NOAUTH", "Authentication required."),
+            ("NOPERM", "this user has no permissions"),
+            ("NOREPLICAS", "Not enough good replicas to write."),
+            ("BUSY", "Redis is busy running a script."),
+            ("CORRUPT", "tenure:{a}:leader"),
+        ] {
+            let trouble = refused(code, detail, "redis://db:1");
+            assert!(!trouble.error.may_have_happened(), "{code}: {trouble:?}");
+        }
+        assert!(
+            refused("WHATEVER", "", "redis://db:1")
+                .error
+                .may_have_happened()
+        );
+    }
+
+    #[test]
+    fn a_demoted_server_loses_the_connection() {
+        assert!(refused("READONLY", "", "a").cut);
+        assert!(refused("LOADING", "", "a").cut);
+        assert!(!refused("OOM", "", "a").cut);
+        assert!(!refused("CORRUPT", "", "a").cut);
+    }
+}
