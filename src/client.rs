@@ -65,7 +65,9 @@ impl Client {
         let port = authority.port_u16().unwrap_or(80);
         Ok(Self {
             authority: format!("{}:{port}", authority.host()),
-            prefix: election.map(|name| format!("/elections/{name}")).unwrap_or_default(),
+            prefix: election
+                .map(|name| format!("/elections/{name}"))
+                .unwrap_or_default(),
         })
     }
 

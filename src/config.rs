@@ -90,7 +90,9 @@ impl Config {
             raw,
             problems: &mut problems,
         };
-        let target = reader.read("backend", str::parse).map_or_else(Target::default_file, Ok);
+        let target = reader
+            .read("backend", str::parse)
+            .map_or_else(Target::default_file, Ok);
         let target = target.map_err(|problem| reader.problems.push(problem)).ok();
         let elections = reader.elections();
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
@@ -152,7 +154,8 @@ impl Reader<'_> {
         match parse(value) {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.problems.push(Problem::new(format!("{given}: {problem}")));
+                self.problems
+                    .push(Problem::new(format!("{given}: {problem}")));
                 None
             }
         }
@@ -175,7 +178,9 @@ impl Reader<'_> {
                     self.problems.push(Problem::new(text));
                 }
                 Ok(name) => names.push(name),
-                Err(error) => self.problems.push(Problem::new(format!("--election: {error}"))),
+                Err(error) => self
+                    .problems
+                    .push(Problem::new(format!("--election: {error}"))),
             }
         }
         names
@@ -223,7 +228,9 @@ impl Reader<'_> {
 
 fn duration(text: &str) -> Result<Duration, Problem> {
     humantime::parse_duration(text).map_err(|error| {
-        Problem::new(format!("it is no duration ({error}); write it as 15s, 500ms or 2m"))
+        Problem::new(format!(
+            "it is no duration ({error}); write it as 15s, 500ms or 2m"
+        ))
     })
 }
 

@@ -31,7 +31,9 @@ pub(crate) fn run(options: &Result<Options, Vec<Problem>>) -> Exit {
         Ok(options) => options,
         Err(problems) => return refuse(problems),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(async {
             tokio::select! {
@@ -44,7 +46,11 @@ pub(crate) fn run(options: &Result<Options, Vec<Problem>>) -> Exit {
     match outcome {
         Ok(report) => {
             print_bytes(report.text(options.json).as_bytes());
-            if report.holds() { Exit::Ok } else { Exit::Failure }
+            if report.holds() {
+                Exit::Ok
+            } else {
+                Exit::Failure
+            }
         }
         Err(error) => {
             anstream::eprintln!("tenure lab: {error:#}");

@@ -40,7 +40,9 @@ pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
         Ok(prepared) => prepared,
         Err(problem) => return refuse(&[problem]),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(prepared.run(config, companion)),
         Err(error) => refuse(&[Problem::new(format!("no event loop can be made: {error}"))]),
@@ -73,7 +75,10 @@ impl Prepared {
         let id = match &config.id {
             Some(id) => id.clone(),
             None => {
-                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let host = rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned();
                 let label = format!("{host}:{}", address.port());
                 label.parse().map_err(|_| {
                     Problem::new(format!("the host's name {host:?} is no id: give --id"))
@@ -125,7 +130,9 @@ impl Prepared {
         let (stop_api, stop) = watch::channel(false);
         let api = match serve_apart(self.listener, shared.router(), stop) {
             Ok(api) => api,
-            Err(error) => return refuse(&[Problem::new(format!("no thread for the API: {error}"))]),
+            Err(error) => {
+                return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
+            }
         };
         if let Some(companion) = companion {
             let url = self.api_url.clone();
@@ -147,10 +154,7 @@ impl Prepared {
     }
 }
 
-fn start(
-    store: &Arc<dyn Store>,
-    options: &Options,
-) -> Result<(Sidecar, SessionId), Problem> {
+fn start(store: &Arc<dyn Store>, options: &Options) -> Result<(Sidecar, SessionId), Problem> {
     let sidecar = Sidecar::start(Arc::clone(store), options);
     let sidecar = sidecar.map_err(|error| Problem::new(error.to_string()))?;
     let boot_id = SessionId::random().map_err(|error| Problem::new(error.to_string()))?;
@@ -186,15 +190,19 @@ fn serve_apart(
     router: axum::Router,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("tenure-api".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => api::serve(listener, router, stop).await,
-                Err(error) => tracing::error!(%error, "the API cannot listen"),
-            }
-        });
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("tenure-api".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => api::serve(listener, router, stop).await,
+                    Err(error) => tracing::error!(%error, "the API cannot listen"),
+                }
+            });
+        })
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
@@ -273,7 +281,11 @@ fn status_line(election: &Election, signs: bool) -> String {
             let holder = &leader.holder;
             format!("of {}, epoch {}", holder.profile.node, holder.epoch)
         }
-        (None, None) => snapshot.store.trouble.clone().unwrap_or_else(|| "no leader known".into()),
+        (None, None) => snapshot
+            .store
+            .trouble
+            .clone()
+            .unwrap_or_else(|| "no leader known".into()),
     };
     format!("{sign}{name}: {state} {detail}\n")
 }

@@ -36,7 +36,11 @@ pub fn command() -> Command {
         )
         .subcommands(asking())
         .subcommand(lab())
-        .subcommand(run(NODE_COMMAND).about("A sidecar with the lab's worker").hide(true))
+        .subcommand(
+            run(NODE_COMMAND)
+                .about("A sidecar with the lab's worker")
+                .hide(true),
+        )
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script")
@@ -57,8 +61,12 @@ fn run(name: &'static str) -> Command {
         .value_name("FILE")
         .env("TENURE_CONFIG")
         .value_parser(value_parser!(PathBuf))
-        .help("A TOML file of these settings; a flag wins over the environment, that over the file");
-    Command::new(name).args(SETTINGS.iter().map(argument)).arg(file)
+        .help(
+            "A TOML file of these settings; a flag wins over the environment, that over the file",
+        );
+    Command::new(name)
+        .args(SETTINGS.iter().map(argument))
+        .arg(file)
 }
 
 fn argument(setting: &Setting) -> Arg {
@@ -76,7 +84,11 @@ fn argument(setting: &Setting) -> Arg {
             .value_name("BOOL");
     }
     let arg = arg.value_name(setting.value);
-    if setting.repeats { arg.action(ArgAction::Append) } else { arg }
+    if setting.repeats {
+        arg.action(ArgAction::Append)
+    } else {
+        arg
+    }
 }
 
 fn json() -> Arg {
@@ -113,21 +125,39 @@ fn asking() -> Vec<Command> {
         ask("status", "Who leads, under which epoch, for how long").arg(json()),
         ask("stepdown", "Make this node give leadership up")
             .arg(text("reason", "TEXT", "Why, for the log"))
-            .arg(text("cooldown", "DURATION", "How long it campaigns last (default: one TTL)"))
-            .arg(text("wait", "DURATION", "How long to wait for the release (default: 30s)"))
+            .arg(text(
+                "cooldown",
+                "DURATION",
+                "How long it campaigns last (default: one TTL)",
+            ))
+            .arg(text(
+                "wait",
+                "DURATION",
+                "How long to wait for the release (default: 30s)",
+            ))
             .arg(text("to", "ID", "Which node may try first"))
             .arg(json()),
-        ask("token", "Print the fencing token; 1 where this node does not lead"),
-        ask("validate", "Ask the store what a fencing token is worth; 1 unless it is current")
-            .arg(Arg::new("token").required(true).value_name("TOKEN"))
-            .arg(json()),
+        ask(
+            "token",
+            "Print the fencing token; 1 where this node does not lead",
+        ),
+        ask(
+            "validate",
+            "Ask the store what a fencing token is worth; 1 unless it is current",
+        )
+        .arg(Arg::new("token").required(true).value_name("TOKEN"))
+        .arg(json()),
         Command::new("checkpoint")
             .about("Read or write the small state that a new leader resumes from")
             .subcommand_required(true)
             .subcommand(ask("get", "Print the checkpoint").arg(json()))
             .subcommand(
                 ask("put", "Write the checkpoint from stdin; the node must lead")
-                    .arg(text("token", "TOKEN", "The fencing token (default: the node's)"))
+                    .arg(text(
+                        "token",
+                        "TOKEN",
+                        "The fencing token (default: the node's)",
+                    ))
                     .arg(text("if-match", "REVISION", "Only over this revision"))
                     .arg(
                         Arg::new("if-none-match")
@@ -154,11 +184,27 @@ fn lab() -> Command {
              checkpoint, stops, kills, pauses or cuts off the leader, and judges: exit 1 where \
              the counter ever went back, skipped or doubled, two led at once, or an epoch fell.",
         )
-        .arg(text("backend", "URL", "As in `tenure run` (default: file in a temporary directory)"))
+        .arg(text(
+            "backend",
+            "URL",
+            "As in `tenure run` (default: file in a temporary directory)",
+        ))
         .arg(text("nodes", "N", "How many sidecars, 2 to 9 (default: 3)"))
         .arg(text("ttl", "DURATION", "The lease (default: 3s)"))
-        .arg(text("renew-every", "DURATION", "From one renewal to the next (default: ttl/3)"))
-        .arg(text("fault", "LIST", "Of stop, kill, pause, cut (default: kill,stop,pause)"))
-        .arg(text("rounds", "N", "How often the faults are gone through (default: 1)"))
+        .arg(text(
+            "renew-every",
+            "DURATION",
+            "From one renewal to the next (default: ttl/3)",
+        ))
+        .arg(text(
+            "fault",
+            "LIST",
+            "Of stop, kill, pause, cut (default: kill,stop,pause)",
+        ))
+        .arg(text(
+            "rounds",
+            "N",
+            "How often the faults are gone through (default: 1)",
+        ))
         .arg(json())
 }

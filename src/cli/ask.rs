@@ -13,9 +13,14 @@ use crate::lease::Epoch;
 
 /// Runs one asking command.
 pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let Ok(runtime) = runtime else {
-        return complain(Exit::Failure, "no event loop can be made: out of file descriptors?");
+        return complain(
+            Exit::Failure,
+            "no event loop can be made: out of file descriptors?",
+        );
     };
     match runtime.block_on(dispatch(verb, matches)) {
         Ok(exit) | Err(Refusal::Told(exit)) => exit,
@@ -122,11 +127,25 @@ fn status_text(status: &Value) -> String {
     };
     let leader = &status["leader"];
     let backend = &status["backend"];
-    let connected = if backend["connected"] == true { "connected" } else { "NOT CONNECTED" };
+    let connected = if backend["connected"] == true {
+        "connected"
+    } else {
+        "NOT CONNECTED"
+    };
     let mut lines = vec![
         ("election", shown(&status["election"])),
-        ("node", format!("{} ({})", shown(&status["id"]), shown(&status["state"]))),
-        ("leader", format!("{} {}", shown(&leader["id"]), leader["url"].as_str().unwrap_or(""))),
+        (
+            "node",
+            format!("{} ({})", shown(&status["id"]), shown(&status["state"])),
+        ),
+        (
+            "leader",
+            format!(
+                "{} {}",
+                shown(&leader["id"]),
+                leader["url"].as_str().unwrap_or("")
+            ),
+        ),
         ("epoch", shown(&status["term"])),
         (
             "lease",
@@ -136,9 +155,15 @@ fn status_text(status: &Value) -> String {
                 seconds(&status["lease"]["ttl_ms"])
             ),
         ),
-        ("store", format!("{} {connected}", shown(&backend["address"]))),
+        (
+            "store",
+            format!("{} {connected}", shown(&backend["address"])),
+        ),
     ];
-    for (name, value) in [("trouble", &backend["trouble"]), ("holding", &backend["hold"])] {
+    for (name, value) in [
+        ("trouble", &backend["trouble"]),
+        ("holding", &backend["hold"]),
+    ] {
         if !value.is_null() {
             lines.push((name, shown(value)));
         }
@@ -195,11 +220,17 @@ async fn validate(matches: &ArgMatches) -> Result<Exit, Refusal> {
         let current = &body["current_token"];
         print_bytes(format!("{reason} (current token: {current})\n").as_bytes());
     }
-    Ok(if body["valid"] == true { Exit::Ok } else { Exit::Failure })
+    Ok(if body["valid"] == true {
+        Exit::Ok
+    } else {
+        Exit::Failure
+    })
 }
 
 async fn checkpoint_get(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let answer = client(matches)?.send("GET", "/checkpoint", &[], Vec::new()).await?;
+    let answer = client(matches)?
+        .send("GET", "/checkpoint", &[], Vec::new())
+        .await?;
     if !answer.status.is_success() {
         let body = serde_json::from_slice(&answer.body).unwrap_or_default();
         let exit = refused(&answer, &body);
@@ -232,7 +263,10 @@ async fn checkpoint_put(matches: &ArgMatches) -> Result<Exit, Refusal> {
     }
     let mut value = Vec::new();
     if let Err(error) = stdin.read_to_end(&mut value) {
-        return Ok(complain(Exit::Failure, &format!("cannot read stdin: {error}")));
+        return Ok(complain(
+            Exit::Failure,
+            &format!("cannot read stdin: {error}"),
+        ));
     }
     let token = match text(matches, "token") {
         Some(token) => token.to_owned(),
@@ -246,13 +280,17 @@ async fn checkpoint_put(matches: &ArgMatches) -> Result<Exit, Refusal> {
     if matches.get_flag("if-none-match") {
         headers.push(("if-none-match", "*"));
     }
-    let answer = client(matches)?.send("PUT", "/checkpoint", &headers, value).await?;
+    let answer = client(matches)?
+        .send("PUT", "/checkpoint", &headers, value)
+        .await?;
     good(&answer)?;
     let revision = revision(&answer);
     if matches.get_flag("json") {
         return Ok(print_json(&json!({"revision": revision})));
     }
-    Ok(print_bytes(format!("{}\n", revision.unwrap_or_default()).as_bytes()))
+    Ok(print_bytes(
+        format!("{}\n", revision.unwrap_or_default()).as_bytes(),
+    ))
 }
 
 async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {
@@ -278,7 +316,9 @@ async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {
 
 async fn healthcheck(matches: &ArgMatches) -> Result<Exit, Refusal> {
     let url = text(matches, "api").unwrap_or_default();
-    let answer = Client::new(url, None)?.send("GET", "/livez", &[], Vec::new()).await?;
+    let answer = Client::new(url, None)?
+        .send("GET", "/livez", &[], Vec::new())
+        .await?;
     good(&answer)?;
     Ok(Exit::Ok)
 }

@@ -56,7 +56,11 @@ pub fn without_password(text: &str) -> String {
         return text.to_owned();
     };
     let user = login.split_once(':').map_or(login, |(user, _)| user);
-    let hidden = if user.len() == login.len() { "" } else { ":***" };
+    let hidden = if user.len() == login.len() {
+        ""
+    } else {
+        ":***"
+    };
     format!("{scheme}://{user}{hidden}@{host}")
 }
 
@@ -158,7 +162,11 @@ impl Raw {
                 None => problems.push(Problem::new(format!(
                     "{key} = {value} in {}: a {} was expected",
                     path.display(),
-                    if setting.repeats { "text or list of texts" } else { "single text" }
+                    if setting.repeats {
+                        "text or list of texts"
+                    } else {
+                        "single text"
+                    }
                 ))),
             }
         }

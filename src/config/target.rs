@@ -1,6 +1,7 @@
 //! `--backend`: which store, and where.
 
 use std::fmt;
+#[cfg(feature = "file")]
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,7 +20,15 @@ pub enum Target {
 
 /// The schemes of the design that other versions or builds serve.
 const KNOWN: &[&str] = &[
-    "file", "redis", "rediss", "redis+sentinel", "redis+cluster", "etcd", "etcds", "raft", "bully",
+    "file",
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "redis+cluster",
+    "etcd",
+    "etcds",
+    "raft",
+    "bully",
     "ring",
 ];
 
@@ -42,7 +51,9 @@ impl Target {
 
     #[cfg(not(feature = "file"))]
     fn file(_: Option<&str>) -> Result<Self, Problem> {
-        Err(Problem::new("this build has no file backend; name another with --backend"))
+        Err(Problem::new(
+            "this build has no file backend; name another with --backend",
+        ))
     }
 
     #[cfg(feature = "redis")]
@@ -72,29 +83,7 @@ impl Target {
             #[cfg(feature = "file")]
             Self::File(_) => None,
             #[cfg(feature = "redis")]
-            Self::Redis(target) => Some(target.server()),
-        }
-    }
-
-    /// The value of `--backend` that means this store, any password included.
-    #[must_use]
-    pub fn to_argument(&self) -> String {
-        match self {
-            #[cfg(feature = "file")]
-            Self::File(path) => format!("file://{}", path.display()),
-            #[cfg(feature = "redis")]
-            Self::Redis(target) => target.to_argument(),
-        }
-    }
-
-    /// The same for a node that reaches the store through a proxy.
-    #[must_use]
-    pub fn through(&self, proxy: std::net::SocketAddr) -> String {
-        match self {
-            #[cfg(feature = "file")]
-            Self::File(_) => self.to_argument(),
-            #[cfg(feature = "redis")]
-            Self::Redis(target) => target.through(proxy).to_argument(),
+            Self::Redis(target) => Some(format!("{}:{}", target.host(), target.port())),
         }
     }
 }

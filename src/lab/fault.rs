@@ -8,12 +8,11 @@ use tokio::task::JoinSet;
 use super::fleet::Node;
 use super::judge::{Verdict, judge};
 use super::log::{Log, Record, What, counter};
-use super::options::{Fault, Options};
+use super::options::{Backend, Fault, Options};
 use super::proxy::Proxy;
 use super::report::{Report, Row};
 use super::show::Show;
 use super::worker::Event;
-use crate::config::Target;
 use crate::lease::SessionId;
 use crate::time::{BootClock, Clock as _, Moment, UnixMs, pause};
 
@@ -27,7 +26,7 @@ const WAITING_REQUESTS: usize = 8;
 /// A running lab.
 pub(super) struct Lab {
     options: Options,
-    target: Target,
+    backend: Backend,
     show: Show,
     log: Log,
     flags: Vec<String>,
@@ -60,16 +59,24 @@ impl Lab {
     pub async fn start(options: &Options, show: Show) -> anyhow::Result<Self> {
         let name = SessionId::random()?;
         let election = format!("lab-{}", name.as_str().get(..8).unwrap_or_default());
-        let (target, home) = match &options.backend {
-            Some(target) => (target.clone(), None),
+        let (backend, home) = match &options.backend {
+            Some(backend) => (backend.clone(), None),
             None => {
                 let path = std::env::temp_dir().join(format!("tenure-{election}"));
                 std::fs::create_dir(&path)?;
-                (Target::directory(&path)?, Some(Home(path)))
+                let home = Home(path);
+                let backend = Backend::directory(&home.0);
+                (
+                    backend.map_err(|problem| anyhow::anyhow!("{problem}"))?,
+                    Some(home),
+                )
             }
         };
         let mut proxies = Vec::new();
-        if let (true, Some(server)) = (options.faults.contains(&Fault::Cut), target.server()) {
+        if let (true, Some(server)) = (
+            options.faults.contains(&Fault::Cut),
+            backend.target.server(),
+        ) {
             for _ in 0..options.nodes {
                 proxies.push(Proxy::start(server.clone()).await?);
             }
@@ -80,7 +87,10 @@ impl Lab {
             ("--ttl", span(options.timing.ttl())),
             ("--renew-every", span(options.timing.renew_every())),
         ];
-        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let flags = flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect();
         let mut lab = Self {
             options: options.clone(),
             show,
@@ -89,28 +99,33 @@ impl Lab {
             nodes: Vec::new(),
             proxies,
             _moving: JoinSet::new(),
-            target,
+            backend,
             _home: home,
         };
         let ttl = humantime::format_duration(options.timing.ttl());
-        lab.show.line(&format!("election {election} on {}, ttl {ttl}", lab.target));
+        lab.show.line(&format!(
+            "election {election} on {}, ttl {ttl}",
+            lab.backend.target
+        ));
         for number in 0..options.nodes {
             lab.nodes.push(lab.start_node(number).await?);
         }
         lab.show_moving();
         let first = lab.next_leader(0, None).await?;
-        lab.show.line(&format!("{} leads", lab.nodes[first.node].name));
+        lab.show
+            .line(&format!("{} leads", lab.nodes[first.node].name));
         Ok(lab)
     }
 
     async fn start_node(&self, number: usize) -> anyhow::Result<Node> {
-        let backend = match self.proxies.get(number) {
-            Some(proxy) => self.target.through(proxy.address),
-            None => self.target.to_argument(),
-        };
-        let mut flags = self.flags.clone();
-        flags.extend(["--backend".to_owned(), backend]);
-        Node::start(number, &flags, &self.log).await
+        let proxy = self.proxies.get(number).map(|proxy| proxy.address);
+        Node::start(
+            number,
+            &self.flags,
+            &self.backend.for_node(proxy),
+            &self.log,
+        )
+        .await
     }
 
     /// Does one fault to the leader and waits until all is well again.
@@ -120,7 +135,8 @@ impl Lab {
         let verdict_before = judge(&self.log.records());
         let lease_end = self.lease_end(old.node).await;
         let name = self.nodes[old.node].name.clone();
-        self.show.line(&format!("{fault} {name} (counter {before})"));
+        self.show
+            .line(&format!("{fault} {name} (counter {before})"));
         let at = BootClock.now();
         let mut stale_answers = 0;
         let new = match fault {
@@ -166,7 +182,11 @@ impl Lab {
 
     /// SIGTERM or SIGKILL; afterwards the node is started anew.
     async fn end(&mut self, old: Leading, fault: Fault) -> anyhow::Result<Leading> {
-        let signal = if fault == Fault::Stop { Signal::TERM } else { Signal::KILL };
+        let signal = if fault == Fault::Stop {
+            Signal::TERM
+        } else {
+            Signal::KILL
+        };
         self.nodes[old.node].signal(signal)?;
         let new = self.next_leader(old.epoch, Some(old.node)).await?;
         self.nodes[old.node].ended().await?;
@@ -213,7 +233,8 @@ impl Lab {
 
     /// Whoever leads and has counted enough for a fault to be worth it.
     async fn counting_leader(&self) -> anyhow::Result<Leading> {
-        let newest = |records: &[Record]| records.iter().filter_map(claim).max_by_key(|it| it.epoch);
+        let newest =
+            |records: &[Record]| records.iter().filter_map(claim).max_by_key(|it| it.epoch);
         let leader = self.log.until("a leader", self.bound(), newest).await?;
         self.counting(leader).await
     }
@@ -227,10 +248,16 @@ impl Lab {
             };
             let enough = records.iter().filter(wrote).count() >= COUNTS;
             // Leadership may have moved on since; the first after the fault counts.
-            let first = if newest.epoch > leader.epoch { leader } else { newest };
+            let first = if newest.epoch > leader.epoch {
+                leader
+            } else {
+                newest
+            };
             enough.then_some(first)
         };
-        self.log.until("the leader to count", self.bound(), counts).await
+        self.log
+            .until("the leader to count", self.bound(), counts)
+            .await
     }
 
     /// The first answer "I lead" under a higher epoch, by another node.
@@ -256,7 +283,9 @@ impl Lab {
         if let Ok(status) = serde_json::from_slice(&asked.body) {
             self.log.add(node, What::Status(status));
         }
-        self.log.until("the old leader to follow", self.bound(), follows).await
+        self.log
+            .until("the old leader to follow", self.bound(), follows)
+            .await
     }
 
     /// When the leader's lease ends in the store unless it renews: its last renewal's
@@ -271,7 +300,11 @@ impl Lab {
     }
 
     fn bound(&self) -> Duration {
-        self.options.timing.worst_case_failover(Duration::ZERO, Duration::ZERO) * 2 + SLACK
+        self.options
+            .timing
+            .worst_case_failover(Duration::ZERO, Duration::ZERO)
+            * 2
+            + SLACK
     }
 
     fn show_moving(&mut self) {
@@ -286,7 +319,9 @@ impl Lab {
                 if let Some(leader) = newest {
                     let (node, epoch) = (leader.node + 1, leader.epoch);
                     let count = counter(&records);
-                    show.moving(&format!("          node-{node} leads, epoch {epoch}, counter {count}"));
+                    show.moving(&format!(
+                        "          node-{node} leads, epoch {epoch}, counter {count}"
+                    ));
                 }
                 pause(Duration::from_millis(100)).await;
             }
@@ -309,7 +344,7 @@ impl Lab {
         let timing = &self.options.timing;
         Ok(Report {
             ok: verdict.holds() && !stale,
-            backend: self.target.to_string(),
+            backend: self.backend.target.to_string(),
             nodes: self.options.nodes,
             ttl_ms: crate::time::millis(timing.ttl()),
             renew_every_ms: crate::time::millis(timing.renew_every()),

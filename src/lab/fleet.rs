@@ -28,7 +28,12 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts a node and waits for its first line.
-    pub async fn start(number: usize, flags: &[String], log: &Log) -> anyhow::Result<Self> {
+    pub async fn start(
+        number: usize,
+        flags: &[String],
+        backend: &str,
+        log: &Log,
+    ) -> anyhow::Result<Self> {
         let name = format!("node-{}", number + 1);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(NODE_COMMAND).args(["--id", &name]).args(flags);
@@ -36,7 +41,15 @@ impl Node {
             command.env_remove(setting.variable());
         }
         command
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "warn"])
+            .env("TENURE_BACKEND", backend)
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--log-level",
+                "warn",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -103,7 +116,9 @@ async fn observe(node: usize, client: Client, log: Log) {
     let mut path = "/status".to_owned();
     loop {
         let answer = client.send("GET", &path, &[], Vec::new()).await;
-        let status = answer.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok());
+        let status = answer
+            .ok()
+            .and_then(|answer| serde_json::from_slice(&answer.body).ok());
         let Some(status): Option<Status> = status else {
             pause(Duration::from_millis(20)).await;
             continue;

@@ -1,6 +1,8 @@
 //! What the lab is asked to do.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -32,11 +34,49 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The store that the nodes use.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    pub target: Target,
+    /// As it was given; it may hold a password, so it reaches the nodes by their
+    /// environment and no log.
+    text: String,
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl Backend {
+    /// A directory store.
+    pub fn directory(path: &Path) -> Result<Self, Problem> {
+        let text = format!("file://{}", path.display());
+        text.parse().map(|target| Self { target, text })
+    }
+
+    /// What a node's `TENURE_BACKEND` is, where it reaches the server directly or
+    /// through a proxy.
+    pub fn for_node(&self, proxy: Option<SocketAddr>) -> String {
+        let Some(proxy) = proxy else {
+            return self.text.clone();
+        };
+        let (scheme, rest) = self.text.split_once("://").unwrap_or((&self.text, ""));
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (format!("{login}@"), place),
+            None => (String::new(), rest),
+        };
+        let database = place.split_once('/').map_or("", |(_, database)| database);
+        format!("{scheme}://{login}{proxy}/{database}")
+    }
+}
+
 /// What the lab is asked to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// `None`: a directory of the lab's own.
-    pub backend: Option<Target>,
+    pub backend: Option<Backend>,
     pub nodes: usize,
     pub timing: Timing,
     pub faults: Vec<Fault>,
@@ -56,13 +96,17 @@ impl Options {
             problems: &mut problems,
         };
         let backend = flags.read("backend", |text| {
-            text.parse::<Target>().map_err(|problem| problem.to_string())
+            let target = text
+                .parse()
+                .map_err(|problem: Problem| problem.to_string())?;
+            let text = text.to_owned();
+            Ok(Backend { target, text })
         });
         let nodes = flags.number("nodes", 3, 2, 9);
         let rounds = flags.number("rounds", 1, 1, 10_000);
         let timing = flags.timing();
         let faults = flags.faults();
-        let server = matches!(&backend, Some(target) if target.server().is_some());
+        let server = matches!(&backend, Some(backend) if backend.target.server().is_some());
         if faults.contains(&Fault::Cut) && !server {
             problems.push(Problem::new(
                 "--fault cut: a directory cannot be cut off; choose a store with a server, as in \
@@ -94,7 +138,8 @@ impl Flags<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problems.push(Problem::new(format!("--{name} {text}: {error}")));
+                self.problems
+                    .push(Problem::new(format!("--{name} {text}: {error}")));
                 None
             }
         }
@@ -117,8 +162,13 @@ impl Flags<'_> {
         if self.problems.len() > before {
             return None;
         }
-        let timing =
-            Timing::new(ttl, renew_every, ttl / 6, Duration::ZERO, Drift::ONE_PERCENT);
+        let timing = Timing::new(
+            ttl,
+            renew_every,
+            ttl / 6,
+            Duration::ZERO,
+            Drift::ONE_PERCENT,
+        );
         let keep = |error| self.problems.push(Problem::new(format!("{error}")));
         timing.map_err(keep).ok()
     }

@@ -47,7 +47,9 @@ pub(crate) fn start(api_url: String) {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     if let (Ok(runtime), Ok(client)) = (runtime, Client::new(&api_url, None)) {
         runtime.block_on(Worker { client }.work());
     }
@@ -141,7 +143,10 @@ impl Worker {
     }
 
     async fn read(&self) -> Result<Option<Stored>, ClientError> {
-        let answer = self.client.send("GET", "/checkpoint", &[], Vec::new()).await?;
+        let answer = self
+            .client
+            .send("GET", "/checkpoint", &[], Vec::new())
+            .await?;
         let value = String::from_utf8_lossy(&answer.body).trim().parse().ok();
         Ok(match (answer.status, value) {
             (StatusCode::NOT_FOUND, _) => Some(Stored {
@@ -169,7 +174,14 @@ impl Worker {
             None => ("if-none-match", "*"),
         };
         let headers = [("fence-token", token.as_str()), condition];
-        self.client.send("PUT", "/checkpoint", &headers, value.to_string().into_bytes()).await
+        self.client
+            .send(
+                "PUT",
+                "/checkpoint",
+                &headers,
+                value.to_string().into_bytes(),
+            )
+            .await
     }
 }
 

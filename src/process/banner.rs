@@ -20,8 +20,12 @@ impl Banner<'_> {
     pub fn text(&self) -> String {
         let timing = &self.config.timing;
         let worst = timing.worst_case_failover(self.guarantees.expiry_step, Default::default());
-        let elections: Vec<&str> =
-            self.config.elections.iter().map(crate::lease::ElectionName::as_str).collect();
+        let elections: Vec<&str> = self
+            .config
+            .elections
+            .iter()
+            .map(crate::lease::ElectionName::as_str)
+            .collect();
         if self.config.logging.format == LogFormat::Json {
             let line = json!({
                 "event": "started",
@@ -68,9 +72,15 @@ pub fn effective(config: &Config, json: bool) -> String {
     // The store's own step is at most a millisecond on what this version serves.
     let step = std::time::Duration::from_millis(1);
     let worst = timing.worst_case_failover(step, Default::default());
-    let id = config.id.as_ref().map_or("(host:port of the API)", |id| id.as_str());
-    let elections: Vec<&str> =
-        config.elections.iter().map(crate::lease::ElectionName::as_str).collect();
+    let id = config
+        .id
+        .as_ref()
+        .map_or("(host:port of the API)", |id| id.as_str());
+    let elections: Vec<&str> = config
+        .elections
+        .iter()
+        .map(crate::lease::ElectionName::as_str)
+        .collect();
     let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
     let settings = json!({
         "backend": config.target.to_string(),
