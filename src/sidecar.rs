@@ -1,5 +1,6 @@
 //! The only loop: drives one machine per election over one connection to a store.
 
+mod callbacks;
 mod calls;
 mod checkpoint;
 mod driver;
