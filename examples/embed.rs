@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         url: None,
         metadata: Vec::new(),
     };
-    let store = FileStore::open(&default_directory(), Arc::new(BootClock))?;
+    let store = FileStore::open(default_directory(), Arc::new(BootClock))?;
     let timing = Timing::of_ttl(Duration::from_secs(3))?;
     let options = Options::new("embed".parse()?, profile, timing);
     let sidecar = Sidecar::start(Arc::new(store), &options)?;
@@ -44,7 +44,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         // Before each act, ask: the answer is a deadline compared with the clock.
         if let Some(token) = election.fence_token() {
-            println!("leading under {token} for {:?}", election.snapshot().leads_for(election.clock().now()));
+            println!(
+                "leading under {token} for {:?}",
+                election.snapshot().leads_for(election.clock().now())
+            );
         }
     }
     // Not leader, then the lease: the other one leads within milliseconds.

@@ -94,7 +94,7 @@ impl Prepared {
 
     async fn run(self, config: &Config, companion: Option<Companion>) -> Exit {
         let clock: Arc<dyn Clock> = Arc::new(BootClock);
-        let store = match open(&config.target, config.timing.call_timeout(), &clock) {
+        let store = match open(config, &clock) {
             Ok(store) => store,
             Err(problem) => return refuse(&[problem]),
         };
@@ -163,12 +163,8 @@ fn start(store: &Arc<dyn Store>, options: &Options) -> Result<(Sidecar, SessionI
 
 /// Opens a store. Only what this machine alone decides can fail here: a server that
 /// is away is trouble to wait out, not a reason to end.
-pub(crate) fn open(
-    target: &Target,
-    call_timeout: Duration,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Store>, Problem> {
-    match target {
+fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Problem> {
+    match &config.target {
         #[cfg(feature = "file")]
         Target::File(path) => {
             let store = crate::backend::file::FileStore::open(path, Arc::clone(clock));
@@ -178,7 +174,7 @@ pub(crate) fn open(
         #[cfg(feature = "redis")]
         Target::Redis(target) => Ok(Arc::new(crate::backend::redis::RedisStore::new(
             target.clone(),
-            call_timeout,
+            config.timing.call_timeout(),
             Arc::clone(clock),
         ))),
     }
@@ -312,7 +308,7 @@ impl Signals {
     }
 }
 
-pub(crate) fn start_logging(logging: Logging) {
+fn start_logging(logging: Logging) {
     let Some(level) = logging.level else {
         return;
     };
