@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -26,6 +27,9 @@ use crate::machine::State;
 use crate::sidecar::{Election, Options, Sidecar};
 use crate::time::{BootClock, Clock, pause, within};
 
+/// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
+/// that call select(2).
+const FILES: u64 = 4096;
 /// SIGTERM is answered with exit 0 within the drain and this.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
@@ -194,11 +198,25 @@ fn serve_apart(
         .spawn(move || {
             runtime.block_on(async move {
                 match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => api::serve(listener, router, stop).await,
+                    Ok(listener) => api::serve(listener, router, max_connections(), stop).await,
                     Err(error) => tracing::error!(%error, "the API cannot listen"),
                 }
             });
         })
+}
+
+/// As many API connections as leave file descriptors for the election: a long-poll
+/// takes two, and a store that was lost needs one to be reached again.
+fn max_connections() -> u32 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        // Refused: what there is has to do.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
+    u32::try_from(files.min(FILES) / 4).unwrap_or(1).max(1)
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
