@@ -125,14 +125,17 @@ impl Pair {
         }
     }
 
+    fn time(&mut self) -> u64 {
+        let time = self.scripts.command(&["TIME"]);
+        let part = |at: usize| time.list()[at].text().parse::<u64>().unwrap();
+        part(0) * 1_000 + part(1) / 1_000
+    }
+
     /// A key about to expire is waited out, so that both sides see it gone.
     fn avoid_the_edge(&mut self) {
-        while let Some(leader) = &self.model.leader {
-            let time = self.scripts.command(&["TIME"]);
-            let part = |at: usize| time.list()[at].text().parse::<u64>().unwrap();
-            let now = part(0) * 1_000 + part(1) / 1_000;
-            let near = leader.expires_ms.saturating_sub(15)..=leader.expires_ms + UNSURE_MS;
-            if !near.contains(&now) {
+        while let Some(expires_ms) = self.model.leader.as_ref().map(|leader| leader.expires_ms) {
+            let near = expires_ms.saturating_sub(15)..=expires_ms + UNSURE_MS;
+            if !near.contains(&self.time()) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -143,9 +146,12 @@ impl Pair {
     fn run(&mut self, script: &str, words: &[&[u8]]) -> Option<Reply> {
         self.avoid_the_edge();
         let reply = self.scripts.run(script, words);
-        if let Reply::List(parts) = &reply {
-            self.now_ms = parts[1].number();
-        }
+        self.now_ms = match &reply {
+            Reply::List(parts) => parts[1].number(),
+            // An error tells no time. Only "no epoch is left" is expected, which
+            // stays true a moment later.
+            _ => self.time(),
+        };
         let leader = self.model.leader.as_ref();
         let unsure =
             leader.is_some_and(|leader| leader.expires_ms.abs_diff(self.now_ms) <= UNSURE_MS);
@@ -407,7 +413,7 @@ impl Pair {
 
     /// What operators and failovers do to keys.
     fn meddle(&mut self) {
-        let what = self.random.u8(0..8);
+        let what = self.random.u8(0..9);
         self.log.push(format!("meddle {what}"));
         match what {
             0 | 1 => {
@@ -431,6 +437,7 @@ impl Pair {
             }
             5 => self.set_back_state(),
             6 => self.set_back_leader(),
+            7 => self.set_back_clock(),
             _ if self.random.u8(0..8) == 0 => self.near_the_last_epoch(),
             _ => {}
         }
@@ -458,6 +465,22 @@ impl Pair {
         self.scripts
             .command(&["SET", LEADER, &value, "PXAT", &expires]);
         self.model.leader = Some(leader);
+    }
+
+    /// As after a clock that was set back: what stands, stands for too long.
+    fn set_back_clock(&mut self) {
+        if let Some(mut state) = self.model.state.clone()
+            && state.hold_until_ms > 0
+        {
+            state.hold_until_ms += 10_000_000;
+            self.put_state(&state);
+            self.model.state = Some(state);
+        }
+        if let Some(leader) = &mut self.model.leader {
+            leader.expires_ms += 10_000_000;
+            let expires = leader.expires_ms.to_string();
+            self.scripts.command(&["PEXPIREAT", LEADER, &expires]);
+        }
     }
 
     fn near_the_last_epoch(&mut self) {
@@ -496,9 +519,8 @@ impl Pair {
             (None, found) => assert_eq!(found, Reply::Nil, "{}", self.log.join("\n")),
             // A short lease may have run out since.
             (Some(leader), Reply::Nil) => {
-                let time = self.scripts.command(&["TIME"]);
-                let now: u64 = time.list()[0].text().parse().unwrap();
-                let over = leader.expires_ms / 1_000 <= now;
+                let expires_ms = leader.expires_ms;
+                let over = expires_ms <= self.time();
                 assert!(over, "the lease is gone, after:\n{}", self.log.join("\n"));
             }
             (Some(leader), found) => {
