@@ -145,11 +145,6 @@ fn plain(detail: &str, address: &str) -> (StoreError, bool) {
     if detail.contains("executing the script can't") {
         return (StoreError::Rejected(no_right(detail, address)), false);
     }
-    if detail.contains("without any password configured") {
-        return rejected(format!(
-            "the address of {address} has a password, but this Redis has none: leave it out"
-        ));
-    }
     if detail.contains("DB index is out of range") {
         return rejected(format!(
             "{address} has no such database: choose one below its \"databases\" setting"
