@@ -86,6 +86,7 @@ mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -178,6 +179,7 @@ impl Store for FileStore {
             folder: self.shared.directory.folder(name),
             name: name.clone(),
             shared: Arc::clone(&self.shared),
+            abandoned: Arc::default(),
         })
     }
 }
@@ -188,6 +190,17 @@ struct FileElection {
     name: ElectionName,
     folder: Folder,
     shared: Arc<Shared>,
+    /// Set when the caller of the operation that this value serves went away.
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Tells an operation that its caller went away.
+struct AbandonOnDrop(Arc<AtomicBool>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// What an operation decided on a record.
@@ -251,6 +264,17 @@ impl FileElection {
         stands.map_err(|error| refused("cannot look into", folder, &error))
     }
 
+    /// Checked after each reading: with that, what an abandoned call decided applies
+    /// only to the record that stood when it was abandoned, and never on top of
+    /// something newer, such as its caller's next call.
+    fn still_wanted(&self) -> Result<(), StoreError> {
+        if self.abandoned.load(Ordering::Acquire) {
+            let gone = "the caller went away before the record changed".to_owned();
+            return Err(StoreError::Unavailable(gone));
+        }
+        Ok(())
+    }
+
     fn contended(&self) -> StoreError {
         let folder = self.folder.path().display();
         StoreError::Unavailable(format!(
@@ -307,6 +331,7 @@ impl FileElection {
     ) -> Result<T, StoreError> {
         for _ in 0..ATTEMPTS {
             let (head, mut record) = self.read()?;
+            self.still_wanted()?;
             let present = self.present();
             let commit = match decide(&mut record, present)? {
                 Decision::Leave(answer) => return Ok(answer),
@@ -348,7 +373,8 @@ impl FileElection {
             .folder
             .prepare(head, version, &json, value, commit.durability)?;
         let now_ms = self.present().lease_ms;
-        if commit.not_after_ms.is_some_and(|limit| now_ms > limit) {
+        let late = commit.not_after_ms.is_some_and(|limit| now_ms > limit);
+        if late || self.still_wanted().is_err() {
             self.folder.discard(&prepared);
             return Ok(false);
         }
@@ -506,14 +532,18 @@ impl FileElection {
         })
     }
 
-    /// Does an operation where it may block. A caller that goes away does not stop
-    /// it halfway: it runs to its end.
+    /// Does an operation where it may block. When its caller goes away it ends in
+    /// order: before the rename with nothing changed, after it with all that belongs
+    /// to a commit.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let here = self.clone();
+        let mut here = self.clone();
+        here.abandoned = Arc::default();
+        let guard = AbandonOnDrop(Arc::clone(&here.abandoned));
         let done = tokio::task::spawn_blocking(move || work(&here)).await;
+        drop(guard);
         done.unwrap_or_else(|error| {
             Err(StoreError::Indeterminate(format!(
                 "the operation did not end in order: {error}"
