@@ -191,7 +191,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         commands: send,
         history,
         last_turn,
-        last_known: checkpoint::LastKnown::default(),
+        last_known: election::LastKnown::default(),
     });
     (election, driver)
 }
