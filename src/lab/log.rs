@@ -89,7 +89,7 @@ impl Log {
         };
         let bounded = within(bound, wait).await.flatten();
         bounded.ok_or_else(|| {
-            let bound = humantime::format_duration(bound);
+            let bound = humantime::format_duration(Duration::from_secs(bound.as_secs()));
             anyhow::anyhow!("waited {bound} in vain for {what}")
         })
     }
