@@ -2,7 +2,9 @@
 //!
 //! A request that Redis answered with one of its own errors was refused whole: the
 //! scripts read and check everything first, and Redis refuses their first write or
-//! none. Without an answer nothing is known.
+//! none. Only a user whose rights cover some of a script's commands is refused in the
+//! middle: then a lease was not granted, for it is written last, and may have been
+//! released. Without an answer nothing is known.
 
 use redis::{ErrorKind, RedisError};
 
