@@ -11,6 +11,8 @@ mod redis_server;
 mod differential;
 #[path = "redis_scripts/operator.rs"]
 mod operator;
+#[path = "redis_scripts/parts.rs"]
+mod parts;
 
 use redis_server::{Raw, RedisServer, Reply};
 

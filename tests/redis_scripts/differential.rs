@@ -3,54 +3,31 @@
 //!
 //! Replay one sequence: `TENURE_SEED=42 TENURE_SEQUENCES=1 cargo test differential`.
 
+#[path = "meddling.rs"]
+mod meddling;
+#[path = "stored.rs"]
+mod stored;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tenure::lease::register::{LeaderKey, Present, Register, State};
+use tenure::lease::register::{Present, Register, State};
 use tenure::lease::{
-    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Epoch, Holder, NodeId, Profile,
-    Released, Renewed, Revision, SessionId,
+    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Epoch, Profile, Released, Renewed,
+    Revision, SessionId,
 };
 use tenure::time::UnixMs;
 
+use super::parts::{Part, agrees, holder_parts, ms, record_of, revision_text, word};
 use super::redis_server::{RedisServer, Reply};
 use super::{
-    ACQUIRE, CHANNEL, CHECKPOINT, LEADER, OBSERVE, READ_CHECKPOINT, RELEASE, RENEW, STATE, Scripts,
-    WRITE_CHECKPOINT,
+    ACQUIRE, CHANNEL, OBSERVE, READ_CHECKPOINT, RELEASE, RENEW, Scripts, WRITE_CHECKPOINT,
 };
 
 const SEQUENCES: u64 = 200;
 const OPERATIONS: usize = 60;
-/// PTTL reads the clock a moment before or after TIME does.
-const LEFT_SLACK_MS: u64 = 1_000;
 /// A script whose TIME is this close to the expiry of the key may find either.
 const UNSURE_MS: u64 = 2;
-
-/// What an answer is made of. `Left` is compared with slack.
-#[derive(Clone, Debug)]
-enum Part {
-    Word(String),
-    Bytes(Vec<u8>),
-    Number(u64),
-    Left(u64),
-}
-
-fn word(text: impl ToString) -> Part {
-    Part::Word(text.to_string())
-}
-
-fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap()
-}
-
-fn agrees(part: &Part, reply: &Reply) -> bool {
-    match part {
-        Part::Word(text) => reply.text() == text,
-        Part::Bytes(bytes) => reply.bytes() == bytes,
-        Part::Number(number) => reply.number() == *number,
-        Part::Left(left) => reply.number().abs_diff(*left) <= LEFT_SLACK_MS,
-    }
-}
 
 /// One sequence: the store, the model, and what the nodes remember.
 struct Pair {
@@ -64,35 +41,6 @@ struct Pair {
     seen: BTreeMap<String, u32>,
     log: Vec<String>,
     now_ms: u64,
-}
-
-fn record_of(profile: Option<&Profile>) -> String {
-    profile.map_or_else(String::new, |profile| {
-        serde_json::to_string(profile).unwrap()
-    })
-}
-
-fn revision_text(revision: Option<Revision>) -> String {
-    revision.map_or_else(String::new, |revision| revision.to_string())
-}
-
-fn holder_parts(holder: &Holder, left: Option<u64>) -> Vec<Part> {
-    let unknown = holder.profile.node == NodeId::unknown();
-    let ttl = match left {
-        // Where the TTL is unknown, what is left stands in for it.
-        Some(left) if unknown && holder.ttl == Duration::from_millis(left) => Part::Left(left),
-        _ => Part::Number(ms(holder.ttl)),
-    };
-    let profile = (!unknown).then_some(&holder.profile);
-    let mut parts = vec![
-        Part::Number(holder.epoch.get()),
-        word(&holder.session),
-        word(record_of(profile)),
-        Part::Number(holder.since.0),
-        ttl,
-    ];
-    parts.extend(left.map(Part::Left));
-    parts
 }
 
 impl Pair {
@@ -411,133 +359,6 @@ impl Pair {
         Some(())
     }
 
-    /// What operators and failovers do to keys.
-    fn meddle(&mut self) {
-        let what = self.random.u8(0..9);
-        self.log.push(format!("meddle {what}"));
-        match what {
-            0 | 1 => {
-                self.scripts.command(&["DEL", LEADER]);
-                self.model.leader = None;
-            }
-            2 => {
-                self.scripts.command(&["DEL", STATE]);
-                self.model.state = None;
-            }
-            3 => {
-                self.scripts.command(&["DEL", CHECKPOINT]);
-                self.checkpoint = None;
-            }
-            4 => {
-                self.server = if self.server == "run-a" {
-                    "run-b"
-                } else {
-                    "run-a"
-                };
-            }
-            5 => self.set_back_state(),
-            6 => self.set_back_leader(),
-            7 => self.set_back_clock(),
-            _ if self.random.u8(0..8) == 0 => self.near_the_last_epoch(),
-            _ => {}
-        }
-    }
-
-    fn set_back_state(&mut self) {
-        let Some(old) = self.random.choice(&self.states).cloned() else {
-            return;
-        };
-        self.put_state(&old);
-        self.model.state = Some(old);
-    }
-
-    fn set_back_leader(&mut self) {
-        let Some(claim) = self.random.choice(&self.claims).cloned() else {
-            return;
-        };
-        let leader = LeaderKey {
-            epoch: claim.epoch,
-            session: claim.session,
-            expires_ms: self.now_ms + 50_000,
-        };
-        let value = format!("{}:{}", leader.epoch, leader.session);
-        let expires = leader.expires_ms.to_string();
-        self.scripts
-            .command(&["SET", LEADER, &value, "PXAT", &expires]);
-        self.model.leader = Some(leader);
-    }
-
-    /// As after a clock that was set back: what stands, stands for too long.
-    fn set_back_clock(&mut self) {
-        if let Some(mut state) = self.model.state.clone()
-            && state.hold_until_ms > 0
-        {
-            state.hold_until_ms += 10_000_000;
-            self.put_state(&state);
-            self.model.state = Some(state);
-        }
-        if let Some(leader) = &mut self.model.leader {
-            leader.expires_ms += 10_000_000;
-            let expires = leader.expires_ms.to_string();
-            self.scripts.command(&["PEXPIREAT", LEADER, &expires]);
-        }
-    }
-
-    fn near_the_last_epoch(&mut self) {
-        let Some(mut state) = self.model.state.clone() else {
-            return;
-        };
-        let below = self.random.u64(0..3);
-        state.epoch = Epoch::new(Epoch::MAX.get() - below).unwrap();
-        self.put_state(&state);
-        self.model.state = Some(state);
-    }
-
-    fn put_state(&mut self, state: &State) {
-        let fields = fields_of(state);
-        let mut words = vec!["HSET", STATE];
-        for (name, value) in &fields {
-            words.extend([*name, value.as_str()]);
-        }
-        self.scripts.command(&words);
-    }
-
-    /// What is stored, key by key and field by field.
-    fn compare_stored(&mut self) {
-        let flat = self.scripts.command(&["HGETALL", STATE]);
-        let found: BTreeMap<&str, String> = flat
-            .list()
-            .chunks(2)
-            .map(|pair| (leak(pair[0].text()), pair[1].text().to_owned()))
-            .collect();
-        let expected = self.model.state.as_ref().map(fields_of).unwrap_or_default();
-        assert_eq!(found, expected, "state, after:\n{}", self.log.join("\n"));
-
-        let leader = self.scripts.command(&["GET", LEADER]);
-        let expires = self.scripts.command(&["PEXPIRETIME", LEADER]);
-        match (&self.model.leader, leader) {
-            (None, found) => assert_eq!(found, Reply::Nil, "{}", self.log.join("\n")),
-            // A short lease may have run out since.
-            (Some(leader), Reply::Nil) => {
-                let expires_ms = leader.expires_ms;
-                let over = expires_ms <= self.time();
-                assert!(over, "the lease is gone, after:\n{}", self.log.join("\n"));
-            }
-            (Some(leader), found) => {
-                assert_eq!(found.text(), format!("{}:{}", leader.epoch, leader.session));
-                if let Reply::Number(at @ 0..) = expires {
-                    assert_eq!(u64::try_from(at).unwrap(), leader.expires_ms);
-                }
-            }
-        }
-        let checkpoint = self.scripts.command(&["HGET", CHECKPOINT, "revision"]);
-        let expected = self.checkpoint.as_ref().map(|(revision, _)| *revision);
-        match expected {
-            None => assert_eq!(checkpoint, Reply::Nil),
-            Some(revision) => assert_eq!(checkpoint.text(), revision.to_string()),
-        }
-    }
-
     /// Plays a sequence; false where a moment could not be told from the edge.
     fn play(&mut self) -> bool {
         for _ in 0..OPERATIONS {
@@ -561,46 +382,6 @@ impl Pair {
         }
         true
     }
-}
-
-fn leak(text: &str) -> &'static str {
-    FIELDS
-        .iter()
-        .find(|name| **name == text)
-        .copied()
-        .unwrap_or("unknown")
-}
-
-const FIELDS: [&str; 11] = [
-    "epoch",
-    "session",
-    "record",
-    "ttl_ms",
-    "hold_ms",
-    "acquired_ms",
-    "expires_ms",
-    "server",
-    "hold_until_ms",
-    "ended",
-    "checkpoint",
-];
-
-fn fields_of(state: &State) -> BTreeMap<&'static str, String> {
-    let session = state.session.as_ref();
-    let values = [
-        state.epoch.to_string(),
-        session.map_or_else(String::new, ToString::to_string),
-        record_of(state.profile.as_ref()),
-        state.ttl_ms.to_string(),
-        state.hold_ms.to_string(),
-        state.acquired.0.to_string(),
-        state.expires_ms.to_string(),
-        state.server.clone(),
-        state.hold_until_ms.to_string(),
-        u8::from(state.ended).to_string(),
-        revision_text(state.checkpoint),
-    ];
-    FIELDS.into_iter().zip(values).collect()
 }
 
 fn millis_up(span: Duration) -> u64 {
