@@ -212,7 +212,8 @@ impl Oracle {
             if !self.judges_exclusion {
                 continue;
             }
-            if Some(other.epoch) <= self.blind_up_to {
+            // The older of the two may also be the one that learns of its grant later.
+            if Some(other.epoch.min(epoch)) <= self.blind_up_to {
                 self.excused += 1;
                 continue;
             }
