@@ -117,6 +117,9 @@ impl Oracle {
     }
 
     fn granted(&mut self, lease_ms: u64, to: &SessionId, floor: Option<Epoch>, epoch: Epoch) {
+        self.check(Some(epoch) > floor, || {
+            format!("epoch {epoch} is not above the bid's floor {floor:?}")
+        });
         let newest = self.newest();
         if let Some(grant) = self.grants.get(&epoch) {
             let same = grant.session == *to;
@@ -127,9 +130,6 @@ impl Oracle {
         }
         self.check(Some(epoch) > newest, || {
             format!("epoch {epoch} was granted after {newest:?}: epochs went back")
-        });
-        self.check(Some(epoch) > floor, || {
-            format!("epoch {epoch} is not above the bid's floor {floor:?}")
         });
         if let Some(lost) = self.unnoticed_loss
             && floor < Some(lost)
@@ -212,7 +212,8 @@ impl Oracle {
             if !self.judges_exclusion {
                 continue;
             }
-            if Some(other.epoch) <= self.blind_up_to {
+            // The older of the two may also be the one that learns of its grant later.
+            if Some(other.epoch.min(epoch)) <= self.blind_up_to {
                 self.excused += 1;
                 continue;
             }
