@@ -19,6 +19,8 @@ impl Machine {
             Hint::Gap => self.try_at = self.try_at.min(now),
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
+                    // Whoever was to go first has gone.
+                    self.defer_until = now;
                     self.look_again(now, Some(epoch));
                 }
             }
@@ -27,9 +29,13 @@ impl Machine {
                     return;
                 }
                 self.name_leader(now, None, out);
-                if prefer.is_some_and(|node| node != self.settings.node) {
-                    self.defer_until = now + self.settings.timing.call_timeout() * 2;
-                }
+                // What an earlier release asked for is over.
+                self.defer_until = match prefer {
+                    Some(node) if node != self.settings.node => {
+                        now + self.settings.timing.call_timeout() * 2
+                    }
+                    _ => now,
+                };
                 self.look_again(now, Epoch::new(epoch.get() + 1).ok());
             }
             Hint::Present(observed) => match observed.holder {
