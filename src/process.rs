@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -36,6 +37,7 @@ pub type Companion = fn(api_url: String);
 /// Runs a sidecar until it is told to stop.
 pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
     start_logging(config.logging);
+    raise_descriptor_limit();
     let prepared = match Prepared::new(config) {
         Ok(prepared) => prepared,
         Err(problem) => return refuse(&[problem]),
@@ -47,6 +49,15 @@ pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
         Ok(runtime) => runtime.block_on(prepared.run(config, companion)),
         Err(error) => refuse(&[Problem::new(format!("no event loop can be made: {error}"))]),
     }
+}
+
+/// The usual soft limit of 1024 is for programs that use select(2); the hard one is
+/// what the administrator allows.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, the API takes fewer connections.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Everything that can be refused before anything is started.

@@ -7,6 +7,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -21,12 +22,18 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
+/// A connection and the timer of a long-poll on it.
+const DESCRIPTORS_EACH: u64 = 2;
+/// Left to the store, the state directory and the logs: clients must not be able to
+/// use up what a renewal needs.
+const DESCRIPTORS_KEPT: u64 = 64;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves until `stop` turns true, then lets open requests finish briefly.
 pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let most = most_connections();
+    let places = Arc::new(Semaphore::new(most));
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -52,8 +59,17 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         }
     }
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let all = u32::try_from(most).unwrap_or(u32::MAX);
     let _ = within(GOODBYE_TIME, places.acquire_many(all)).await;
+}
+
+/// As many as the process has descriptors for, and leaves enough for the election.
+fn most_connections() -> usize {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return MAX_CONNECTIONS;
+    };
+    let spare = limit.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_EACH;
+    usize::try_from(spare).map_or(MAX_CONNECTIONS, |spare| spare.clamp(1, MAX_CONNECTIONS))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -94,6 +110,6 @@ fn timed_out() -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\n\
-         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+         cache-control: no-store\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )
 }
