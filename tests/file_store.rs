@@ -497,6 +497,9 @@ async fn changes_tell_what_matters_and_no_renewals() {
     }
     let value = store.write_checkpoint(&write(first, 1, None, b"v")).await;
     assert!(matches!(value, Ok(CheckpointWritten::Written(_))));
+    // Silence can only be waited for; a late hint is caught by what is told next.
+    let silence = within(Duration::from_millis(200), hints.next()).await;
+    assert_eq!(silence, None);
     let heir: NodeId = "node-2".parse().unwrap();
     store.release(&claim(first, 1), Some(&heir)).await.unwrap();
     let ended = Hint::Ended {

@@ -7,7 +7,6 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::process::{Resource, getrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -20,20 +19,18 @@ use crate::time::{pause, within};
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Request line and headers together; beyond it 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// Connections at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1024;
-/// A connection and the timer of a long-poll on it.
-const DESCRIPTORS_EACH: u64 = 2;
-/// Left to the store, the state directory and the logs: clients must not be able to
-/// use up what a renewal needs.
-const DESCRIPTORS_KEPT: u64 = 64;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
-/// Serves until `stop` turns true, then lets open requests finish briefly.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let most = most_connections();
-    let places = Arc::new(Semaphore::new(most));
+/// Serves until `stop` turns true, then lets open requests finish briefly. At most
+/// `max_connections` are open at once; further ones wait in the kernel's queue.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    max_connections: u32,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(max_connections as usize));
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -59,17 +56,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         }
     }
     drop(listener);
-    let all = u32::try_from(most).unwrap_or(u32::MAX);
-    let _ = within(GOODBYE_TIME, places.acquire_many(all)).await;
-}
-
-/// As many as the process has descriptors for, and leaves enough for the election.
-fn most_connections() -> usize {
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
-        return MAX_CONNECTIONS;
-    };
-    let spare = limit.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_EACH;
-    usize::try_from(spare).map_or(MAX_CONNECTIONS, |spare| spare.clamp(1, MAX_CONNECTIONS))
+    let _ = within(GOODBYE_TIME, places.acquire_many(max_connections)).await;
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -13,8 +13,8 @@ use futures_util::stream;
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::sync::broadcast;
 
-use super::FileElection;
 use super::directory::shown_name;
+use super::election::FileElection;
 use super::record::Record;
 use crate::backend::Hints;
 use crate::lease::{Epoch, Hint};
