@@ -55,6 +55,8 @@ struct Leftover {
 #[derive(Clone, Debug)]
 struct Departure {
     prefer: Option<NodeId>,
+    /// Counted from the end of the lease: the app may drain for longer than this.
+    cooldown: Duration,
     drained: bool,
     attempts: u32,
     next_at: Moment,
@@ -169,14 +171,11 @@ impl Machine {
             Input::Hint(hint) => self.on_hint(now, hint, out),
             Input::Drained => self.on_drained(now),
             Input::StepDown { cooldown, to } => {
-                if self.snapshot.role == Role::Leading {
-                    self.cooldown_until = now + cooldown;
-                    self.depart(now, Reason::StepDown, to, out);
-                }
+                self.depart(now, Reason::StepDown, cooldown, to, out);
             }
             Input::Stop => {
                 self.snapshot.stopping = true;
-                self.depart(now, Reason::Shutdown, None, out);
+                self.depart(now, Reason::Shutdown, Duration::ZERO, None, out);
             }
         }
         self.proceed(now, out);
@@ -206,6 +205,9 @@ impl Machine {
         self.releasing = None;
         let asked = self.departure.take();
         let drained = asked.as_ref().is_some_and(|departure| departure.drained);
+        if let Some(departure) = &asked {
+            self.cooldown_until = now + departure.cooldown;
+        }
         if self.settings.drains && !drained {
             self.leftover = (now < tenure.ends_at).then_some(Leftover {
                 over_at: tenure.ends_at,
@@ -228,7 +230,14 @@ impl Machine {
     }
 
     /// Not leader first, then the app, then the lease: the one order of stopping.
-    fn depart(&mut self, now: Moment, why: Reason, to: Option<NodeId>, out: &mut Vec<Action>) {
+    fn depart(
+        &mut self,
+        now: Moment,
+        why: Reason,
+        cooldown: Duration,
+        to: Option<NodeId>,
+        out: &mut Vec<Action>,
+    ) {
         if self.snapshot.role != Role::Leading {
             return;
         }
@@ -236,6 +245,7 @@ impl Machine {
         self.snapshot.role = Role::Draining;
         self.departure = Some(Departure {
             prefer: to,
+            cooldown,
             drained: !self.settings.drains,
             attempts: 0,
             next_at: now,

@@ -210,9 +210,14 @@ impl Machine {
         free_at: Moment,
         out: &mut Vec<Action>,
     ) {
-        let prefer = self.departure.take().and_then(|departure| departure.prefer);
-        if prefer.is_some_and(|node| node != self.settings.node) {
-            self.defer_until = now + self.settings.timing.call_timeout() * 2;
+        if let Some(departure) = self.departure.take() {
+            self.cooldown_until = free_at + departure.cooldown;
+            if departure
+                .prefer
+                .is_some_and(|node| node != self.settings.node)
+            {
+                self.defer_until = now + self.settings.timing.call_timeout() * 2;
+            }
         }
         self.renewing = None;
         let transition = self.snapshot.lose(now, reason);

@@ -1,0 +1,135 @@
+//! When a lease ends, for its holder and for the others.
+
+use std::time::Duration;
+
+use tenure::lease::Released;
+use tenure::time::pause;
+
+use crate::bench::{Bench, CALL, LONG, now};
+use crate::fault::Fault;
+
+pub async fn t13_deadline_counts_from_the_send(bench: &Bench) {
+    let late_by = CALL / 2;
+    let timing = bench.timing();
+    let rival = bench.candidate("rival").await;
+    let (store, way) = bench.fixture.faulty_store(CALL).await;
+    let node = {
+        // Connected first: only the answer to the bid is to be late.
+        let first = rival.clone().lasting(bench.fixture.short_ttl()).win().await;
+        let node = bench.node_on(&*store, "node", timing, None);
+        node.until_follows().await;
+        way.set(Fault::SlowReplies(late_by));
+        assert!(node.floor() >= Some(first.epoch));
+        node
+    };
+    node.until_leads().await;
+    let lead = bench.recorder.leads_of(&node.id).remove(0);
+    let tenure = lead.first;
+    let whole = timing.ends_at(now(), timing.ttl()).since(now());
+    let told = tenure.leads_until.since(tenure.acquired_at);
+    assert!(
+        told + late_by <= whole,
+        "an answer that came {late_by:?} late gave {told:?} of {whole:?}"
+    );
+    // While it renews, too: nobody is granted the lease before it says to have ended.
+    let snapshot = node.until("renewed", |snapshot| {
+        let renewed = |renewed: &tenure::machine::Tenure| renewed.renewed_at > tenure.renewed_at;
+        snapshot.tenure.as_ref().is_some_and(renewed)
+    });
+    let renewed = snapshot.await.tenure.unwrap();
+    assert_eq!(renewed.leads_until.since(renewed.renewed_at), whole);
+    drop(node);
+    let taken = rival.win_in_time(None).await;
+    let lead = bench.recorder.leads().remove(0);
+    assert!(taken.answered_at >= lead.until, "{taken:?} {lead:?}");
+    assert_eq!(rival.release(taken.epoch).await, Released::Released);
+    way.set(Fault::None);
+    a_grant_that_comes_too_late(&bench.other_election("late")).await;
+}
+
+/// Its answer comes after the lease that it grants is over.
+async fn a_grant_that_comes_too_late(bench: &Bench) {
+    let timing = bench.timing();
+    let rival = bench
+        .candidate("rival")
+        .await
+        .lasting(bench.fixture.short_ttl());
+    rival.win().await;
+    let (store, way) = bench.fixture.faulty_store(CALL).await;
+    let node = bench.node_on(&*store, "node", timing, None);
+    node.until_follows().await;
+    let late_by = timing.ttl() + CALL;
+    way.set(Fault::SlowReplies(late_by));
+    rival.sees_held_by(&node.session).await;
+    pause(late_by).await;
+    assert!(bench.recorder.leads().is_empty(), "it led on a late grant");
+    way.set(Fault::None);
+    node.until_leads().await;
+    node.stop().await;
+    bench.judge();
+}
+
+pub async fn t17_expiry_is_in_time_and_never_early(bench: &Bench) {
+    let ttl = bench.fixture.short_ttl();
+    let step = bench.fixture.store(CALL).await.guarantees().expiry_step;
+    let slack = Duration::from_millis(150);
+    let mut best = Duration::MAX;
+    for _ in 0..8 {
+        let one = bench.candidate("one").await.lasting(ttl);
+        let grant = one.win_in_time(None).await;
+        // A follower that sleeps until the time that it was told.
+        let node = bench.node("node", bench.calm()).await;
+        node.until_leads().await;
+        let lead = bench.recorder.leads().pop().unwrap();
+        assert!(lead.from >= grant.ends_at(), "early: {grant:?} {lead:?}");
+        best = best.min(lead.from.since(grant.answered_at));
+        node.stop().await;
+        if best <= ttl + step + slack {
+            return;
+        }
+    }
+    panic!("the lease of {ttl:?} was never taken over before {best:?}");
+}
+
+pub async fn t30_a_waiter_that_was_stopped_does_not_lead(bench: &Bench) {
+    let one = bench.candidate("one").await;
+    let grant = one.win().await;
+    let node = bench.node("waiter", bench.timing()).await;
+    node.until_follows().await;
+    node.freeze_at_grant();
+    assert_eq!(one.release(grant.epoch).await, Released::Released);
+    // Its bid was granted while it stood still; it stands still for longer than that.
+    node.until_frozen().await;
+    let other = bench.candidate("other").await;
+    let taken = other.win_in_time(None).await;
+    assert_eq!(node.leads(), None);
+    node.thaw();
+    node.until_knows(taken.epoch).await;
+    assert_eq!(node.leads(), None);
+    assert!(
+        bench.recorder.leads().is_empty(),
+        "it led by what it had asked"
+    );
+    let (holder, _) = other.observe().await.holder.unwrap();
+    assert_eq!(
+        holder.epoch, taken.epoch,
+        "its late release freed another's lease"
+    );
+    assert_eq!(other.release(taken.epoch).await, Released::Released);
+    assert!(node.until_leads().await > taken.epoch);
+
+    // Stopped while it leads: what it says then is over before another begins.
+    node.freeze();
+    let next = bench.candidate("next").await.lasting(LONG);
+    let taken = next.win_in_time(None).await;
+    assert_eq!(
+        node.leads(),
+        None,
+        "a stopped leader still says that it leads"
+    );
+    let lead = bench.recorder.leads().pop().unwrap();
+    assert!(taken.answered_at >= lead.until, "{taken:?} {lead:?}");
+    node.thaw();
+    node.until_knows(taken.epoch).await;
+    assert_eq!(bench.recorder.leads().len(), 1);
+}
