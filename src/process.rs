@@ -335,7 +335,10 @@ fn start_logging(logging: Logging) {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
-        .with_target(false);
+        .with_target(false)
+        // It would tell of a stderr that cannot be written to on stderr, and panic: a
+        // reader of the logs that goes away must not take the leader with it.
+        .log_internal_errors(false);
     // Only an embedding test could have set one before.
     let _ = match logging.format {
         LogFormat::Text => logs.try_init(),
