@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use raw::{Given, Raw, Source};
+use raw::has_password;
+pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
 pub use target::Target;
 
@@ -90,10 +91,7 @@ impl Config {
             raw,
             problems: &mut problems,
         };
-        let target = reader
-            .read("backend", str::parse)
-            .map_or_else(Target::default_file, Ok);
-        let target = target.map_err(|problem| reader.problems.push(problem)).ok();
+        let target = reader.backend();
         let elections = reader.elections();
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
@@ -163,6 +161,21 @@ impl Reader<'_> {
 
     fn duration(&mut self, name: &str) -> Option<Duration> {
         self.read(name, duration)
+    }
+
+    fn backend(&mut self) -> Option<Target> {
+        let Some(given) = self.raw.get("backend") else {
+            let target = Target::default_file();
+            return target.map_err(|problem| self.problems.push(problem)).ok();
+        };
+        let secret = given.values.iter().any(|value| has_password(value));
+        if secret && given.source == Source::Flag {
+            self.problems.push(Problem::new(format!(
+                "{given}: every user of this machine can read a password on a command line; \
+                 give the address in TENURE_BACKEND, or as backend in the file of --config"
+            )));
+        }
+        self.read("backend", str::parse)
     }
 
     fn elections(&mut self) -> Vec<ElectionName> {

@@ -45,23 +45,32 @@ impl fmt::Display for Given {
     }
 }
 
-/// `scheme://user:password@host` with the password left out.
+/// `scheme://user:password@host` with the password left out; of a text that is no
+/// URL, what would be the password in one.
 #[must_use]
 pub fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    // A password may hold any character: the host begins after the last @.
-    let Some((login, host)) = rest.rsplit_once('@') else {
-        return text.to_owned();
-    };
-    let user = login.split_once(':').map_or(login, |(user, _)| user);
-    let hidden = if user.len() == login.len() {
-        ""
-    } else {
-        ":***"
-    };
-    format!("{scheme}://{user}{hidden}@{host}")
+    match password_at(text) {
+        None => text.to_owned(),
+        Some((start, end)) => {
+            let (before, after) = (text.get(..start), text.get(end..));
+            format!("{}***{}", before.unwrap_or(""), after.unwrap_or(""))
+        }
+    }
+}
+
+/// Whether a URL carries a password.
+#[must_use]
+pub fn has_password(text: &str) -> bool {
+    password_at(text).is_some()
+}
+
+/// Where the password begins and ends. It may hold any character: the host begins
+/// after the last @.
+fn password_at(text: &str) -> Option<(usize, usize)> {
+    let login = text.find("://").map_or(0, |at| at + 3);
+    let end = text.rfind('@')?;
+    let colon = text.get(login..end)?.find(':')?;
+    Some((login + colon + 1, end))
 }
 
 /// All settings that were given.
@@ -138,8 +147,13 @@ impl Raw {
         let table: toml::Table = match text.parse() {
             Ok(table) => table,
             Err(error) => {
-                let text = format!("--config {}: is no TOML: {error}", path.display());
-                return problems.push(Problem::new(text.trim_end()));
+                // Not the error's own text: it quotes the line, which may hold a password.
+                let before = error.span().and_then(|span| text.get(..span.start));
+                let line = before.unwrap_or_default().matches('\n').count() + 1;
+                let reason = error.message();
+                let path = path.display();
+                let text = format!("--config {path}: is no TOML: {reason} (line {line})");
+                return problems.push(Problem::new(text));
             }
         };
         for (key, value) in &table {
@@ -199,5 +213,7 @@ mod tests {
         assert_eq!(shown("redis://u@h"), "redis://u@h");
         assert_eq!(shown("redis://h:6379"), "redis://h:6379");
         assert_eq!(shown("redis"), "redis");
+        assert_eq!(shown("redis:u:secret@h"), "redis:***@h");
+        assert_eq!(shown("u:secret@h:6379"), "u:***@h:6379");
     }
 }
