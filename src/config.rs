@@ -6,7 +6,7 @@ mod setting;
 mod target;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ impl Config {
         let url = reader.read("url", app_url);
         let timing = reader.timing();
         let listen = reader.read("listen", loopback);
-        let allow_hosts = raw.get("allow-host").map(|given| given.values.clone());
+        let allow_hosts = reader.allow_hosts();
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -117,7 +117,7 @@ impl Config {
                 url,
                 timing,
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
-                allow_hosts: allow_hosts.unwrap_or_default(),
+                allow_hosts,
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -179,24 +179,42 @@ impl Reader<'_> {
     }
 
     fn elections(&mut self) -> Vec<ElectionName> {
-        let texts = match self.raw.get("election") {
-            Some(given) => given.values.clone(),
-            None => vec!["default".to_owned()],
+        let (place, texts) = match self.raw.get("election") {
+            Some(given) => (given.place(), given.values.clone()),
+            None => (String::new(), vec!["default".to_owned()]),
         };
         let mut names: Vec<ElectionName> = Vec::new();
         for text in texts {
             match text.parse() {
                 Ok(name) if names.contains(&name) => {
-                    let text = format!("--election {text}: it is named twice");
+                    let text = format!("{place} {text}: it is named twice");
                     self.problems.push(Problem::new(text));
                 }
                 Ok(name) => names.push(name),
                 Err(error) => self
                     .problems
-                    .push(Problem::new(format!("--election: {error}"))),
+                    .push(Problem::new(format!("{place}: {error}"))),
             }
         }
         names
+    }
+
+    fn allow_hosts(&mut self) -> Vec<String> {
+        let Some(given) = self.raw.get("allow-host") else {
+            return Vec::new();
+        };
+        for host in &given.values {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            let name = !host.is_empty() && host.bytes().all(letter);
+            if !name && host.parse::<IpAddr>().is_err() {
+                self.problems.push(Problem::new(format!(
+                    "{} {host}: it is no host name; write it as in a URL, without scheme and \
+                     port, such as sidecar.internal",
+                    given.place()
+                )));
+            }
+        }
+        given.values.clone()
     }
 
     /// The parts have defaults that depend on the TTL; the sum is judged only where

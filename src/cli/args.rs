@@ -1,7 +1,7 @@
 //! The grammar of the command line. Values stay text here: what is wrong with them
 //! is told by `config`, all together, with exit code 78.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -60,7 +60,7 @@ fn run(name: &'static str) -> Command {
         .long("config")
         .value_name("FILE")
         .env("TENURE_CONFIG")
-        .value_parser(value_parser!(PathBuf))
+        .value_parser(value_parser!(OsString))
         .help(
             "A TOML file of these settings; a flag wins over the environment, that over the file",
         );
@@ -75,7 +75,9 @@ fn argument(setting: &Setting) -> Arg {
         .env(setting.variable())
         .help(setting.help)
         .allow_hyphen_values(true)
-        .hide_env_values(true);
+        .hide_env_values(true)
+        // Any bytes: what is no UTF-8 is told with the other problems.
+        .value_parser(value_parser!(OsString));
     if setting.is_switch() {
         return arg
             .num_args(0..=1)
