@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use crate::config::{Config, LogFormat, Logging, Problem, Target};
 use crate::exit::{Exit, print_bytes, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
 use crate::machine::State;
-use crate::sidecar::{Election, Options, Sidecar};
+use crate::memory::{Memory, MemoryError, StateDir};
+use crate::sidecar::{Election, Options, Sidecar, StartError};
 use crate::time::{BootClock, Clock, pause, within};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
@@ -40,28 +42,71 @@ pub type Companion = fn(api_url: String);
 /// Runs a sidecar until it is told to stop.
 pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
     start_logging(config.logging);
-    let prepared = match Prepared::new(config) {
-        Ok(prepared) => prepared,
-        Err(problem) => return refuse(&[problem]),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(prepared.run(config, companion)),
+        Ok(runtime) => runtime.block_on(async {
+            match Prepared::new(config) {
+                Ok(prepared) => prepared.run(config, companion).await,
+                Err(problems) => refuse(&problems),
+            }
+        }),
         Err(error) => refuse(&[Problem::new(format!("no event loop can be made: {error}"))]),
     }
 }
 
 /// Everything that can be refused before anything is started.
 struct Prepared {
+    address: Address,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Prepared {
+    /// Every problem that this machine has with the configuration, together.
+    fn new(config: &Config) -> Result<Self, Vec<Problem>> {
+        let clock: Arc<dyn Clock> = Arc::new(BootClock);
+        match (Address::bind(config), open(config, &clock)) {
+            (Ok(address), Ok(store)) => Ok(Self {
+                address,
+                store,
+                clock,
+            }),
+            (address, store) => {
+                let memory = remembered(config).map_err(|error| of_memory(config, &error));
+                let found = [address.err(), store.err(), memory.err()];
+                Err(found.into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+/// Whether the node's memory can be read, where nothing is going to be started.
+fn remembered(config: &Config) -> Result<(), MemoryError> {
+    if let Some(path) = &config.state_dir {
+        let dir = StateDir::open(path)?;
+        for election in &config.elections {
+            Memory::load(Some(dir.clone()), election)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_memory(config: &Config, error: &MemoryError) -> Problem {
+    let path = config.state_dir.as_deref().unwrap_or(Path::new(""));
+    Problem::new(format!("--state-dir {}: {error}", path.display()))
+}
+
+/// Where the API listens, and the node's id, which is named after it by default.
+struct Address {
     listener: TcpListener,
     api_url: String,
     id: NodeId,
 }
 
-impl Prepared {
-    fn new(config: &Config) -> Result<Self, Problem> {
+impl Address {
+    fn bind(config: &Config) -> Result<Self, Problem> {
         let listener = TcpListener::bind(config.listen).map_err(|error| {
             let listen = config.listen;
             Problem::new(match error.kind() {
@@ -95,17 +140,19 @@ impl Prepared {
             id,
         })
     }
+}
 
+impl Prepared {
     async fn run(self, config: &Config, companion: Option<Companion>) -> Exit {
-        let clock: Arc<dyn Clock> = Arc::new(BootClock);
-        let store = match open(config, &clock) {
-            Ok(store) => store,
-            Err(problem) => return refuse(&[problem]),
-        };
+        let Self {
+            address,
+            store,
+            clock,
+        } = self;
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
-                node: self.id.clone(),
+                node: address.id.clone(),
                 url: config.url.clone(),
                 metadata: Vec::new(),
             },
@@ -118,28 +165,28 @@ impl Prepared {
             Ok(signals) => signals,
             Err(error) => return refuse(&[Problem::new(format!("no signals: {error}"))]),
         };
-        let (sidecar, boot_id) = match start(&store, &options) {
+        let (sidecar, boot_id) = match start(&store, &options, config) {
             Ok(started) => started,
             Err(problem) => return refuse(&[problem]),
         };
         let banner = Banner {
             config,
-            id: self.id.as_str(),
+            id: address.id.as_str(),
             store: &store.address(),
             guarantees: &store.guarantees(),
-            api: &self.api_url,
+            api: &address.api_url,
         };
         print_bytes(banner.text().as_bytes());
         let shared = api::Shared::new(&sidecar, boot_id, config.allow_hosts.clone());
         let (stop_api, stop) = watch::channel(false);
-        let api = match serve_apart(self.listener, shared.router(), stop) {
+        let api = match serve_apart(address.listener, shared.router(), stop) {
             Ok(api) => api,
             Err(error) => {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
         if let Some(companion) = companion {
-            let url = self.api_url.clone();
+            let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
         }
         let exit = until_end(&sidecar, config, &mut signals).await;
@@ -158,9 +205,16 @@ impl Prepared {
     }
 }
 
-fn start(store: &Arc<dyn Store>, options: &Options) -> Result<(Sidecar, SessionId), Problem> {
+fn start(
+    store: &Arc<dyn Store>,
+    options: &Options,
+    config: &Config,
+) -> Result<(Sidecar, SessionId), Problem> {
     let sidecar = Sidecar::start(Arc::clone(store), options);
-    let sidecar = sidecar.map_err(|error| Problem::new(error.to_string()))?;
+    let sidecar = sidecar.map_err(|error| match error {
+        StartError::Memory(error) => of_memory(config, &error),
+        other => Problem::new(other.to_string()),
+    })?;
     let boot_id = SessionId::random().map_err(|error| Problem::new(error.to_string()))?;
     Ok((sidecar, boot_id))
 }
@@ -172,7 +226,8 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
         #[cfg(feature = "file")]
         Target::File(path) => {
             let store = crate::backend::file::FileStore::open(path, Arc::clone(clock));
-            let store = store.map_err(|error| Problem::new(format!("--backend: {error}")))?;
+            let store = store
+                .map_err(|error| Problem::new(format!("--backend {}: {error}", config.target)))?;
             Ok(Arc::new(store))
         }
         #[cfg(feature = "redis")]
