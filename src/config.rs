@@ -43,6 +43,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// As `--log-format` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// How much is logged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logging {

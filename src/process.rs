@@ -14,20 +14,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 mod banner;
+mod telling;
 
 pub use banner::effective;
 
 use banner::Banner;
+use telling::tell_status;
 
 use crate::api;
 use crate::backend::Store;
 use crate::config::{Config, LogFormat, Logging, Problem, Target};
 use crate::exit::{Exit, print_bytes, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
-use crate::machine::State;
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::sidecar::{Election, Options, Sidecar, StartError};
-use crate::time::{BootClock, Clock, pause, within};
+use crate::time::{BootClock, Clock, within};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
 /// that call select(2).
@@ -189,7 +190,7 @@ impl Prepared {
             let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
         }
-        let exit = until_end(&sidecar, config, &mut signals).await;
+        let exit = until_end(&sidecar, &shared, config, &mut signals).await;
         // The API goes on answering "not leader" while the lease is given back.
         let stopped = within(STOP_TIME, sidecar.stop());
         tokio::select! {
@@ -275,14 +276,19 @@ fn max_connections() -> u32 {
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
-async fn until_end(sidecar: &Sidecar, config: &Config, signals: &mut Signals) -> Exit {
+async fn until_end(
+    sidecar: &Sidecar,
+    shared: &api::Shared,
+    config: &Config,
+    signals: &mut Signals,
+) -> Exit {
     tokio::select! {
         number = signals.next() => {
             tracing::info!(signal = number, "stopping; a second signal aborts");
             Exit::Ok
         }
         exit = leadership(sidecar, config) => exit,
-        () = tell_status(sidecar, config) => Exit::Ok,
+        () = tell_status(shared, config) => Exit::Ok,
     }
 }
 
@@ -295,7 +301,11 @@ async fn leadership(sidecar: &Sidecar, config: &Config) -> Exit {
         && within(limit, led(election, true)).await.is_none()
     {
         let limit = humantime::format_duration(limit);
-        anstream::eprintln!("tenure: leadership was not had within --wait {limit}");
+        if config.logging.format == LogFormat::Json {
+            tracing::error!("leadership was not had within --wait {limit}");
+        } else {
+            anstream::eprintln!("tenure: leadership was not had within --wait {limit}");
+        }
         return Exit::NotLeader;
     }
     if config.once {
@@ -316,47 +326,6 @@ async fn led(election: &Election, leads: bool) {
             return;
         }
     }
-}
-
-async fn tell_status(sidecar: &Sidecar, config: &Config) {
-    let Some(every) = config.status_every else {
-        return std::future::pending().await;
-    };
-    let signs = std::io::stdout().is_terminal();
-    loop {
-        for election in sidecar.elections() {
-            print_bytes(status_line(election, signs).as_bytes());
-        }
-        pause(every).await;
-    }
-}
-
-fn status_line(election: &Election, signs: bool) -> String {
-    let snapshot = election.snapshot();
-    let state = snapshot.state();
-    let sign = match state {
-        _ if !signs => "",
-        State::Leader => "\u{1f451} ",
-        State::Follower => "\u{1f465} ",
-        _ => "\u{23f3} ",
-    };
-    let name = election.name();
-    let detail = match (&snapshot.tenure, &snapshot.leader) {
-        (Some(tenure), _) => {
-            let left = snapshot.leads_for(election.clock().now()).as_secs_f64();
-            format!("epoch {}, {left:.1}s of lease left", tenure.epoch)
-        }
-        (None, Some(leader)) => {
-            let holder = &leader.holder;
-            format!("of {}, epoch {}", holder.profile.node, holder.epoch)
-        }
-        (None, None) => snapshot
-            .store
-            .trouble
-            .clone()
-            .unwrap_or_else(|| "no leader known".into()),
-    };
-    format!("{sign}{name}: {state} {detail}\n")
 }
 
 /// SIGTERM and SIGINT, as they come.
