@@ -37,11 +37,6 @@ pub fn command() -> Command {
         .subcommands(asking())
         .subcommand(lab())
         .subcommand(
-            run(NODE_COMMAND)
-                .about("A sidecar with the lab's worker")
-                .hide(true),
-        )
-        .subcommand(
             Command::new("completions")
                 .about("Print a completion script")
                 .arg(
@@ -52,6 +47,13 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(Command::new("man").about("Print the man page"))
+}
+
+/// What the lab starts: no command for people, so in no help, completion or manual.
+pub(super) fn node() -> Command {
+    run(NODE_COMMAND)
+        .about("A sidecar with the lab's worker")
+        .hide(true)
 }
 
 /// A command that takes every setting, and a file of them.
@@ -121,7 +123,11 @@ fn asking() -> Vec<Command> {
             )
     };
     let text = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .allow_hyphen_values(true)
+            .help(help)
     };
     vec![
         ask("status", "Who leads, under which epoch, for how long").arg(json()),
@@ -177,7 +183,11 @@ fn asking() -> Vec<Command> {
 
 fn lab() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .allow_hyphen_values(true)
+            .help(help)
     };
     Command::new("lab")
         .about("The counter failover lab: real processes, one counter, faults, a verdict")
