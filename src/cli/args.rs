@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::ask::DEFAULT_API;
 use crate::config::{SETTINGS, Setting};
 use crate::lab::NODE_COMMAND;
 
@@ -112,7 +113,7 @@ fn asking() -> Vec<Command> {
                     .long("api")
                     .value_name("URL")
                     .env("TENURE_API")
-                    .default_value("http://127.0.0.1:4040")
+                    .default_value(DEFAULT_API)
                     .help("The sidecar to ask"),
             )
             .arg(
