@@ -62,6 +62,12 @@ impl Shared {
         route::router(self.clone())
     }
 
+    /// The elections, in the order of the options.
+    #[must_use]
+    pub fn elections(&self) -> &[Election] {
+        &self.0.elections
+    }
+
     /// The status body of an election.
     #[must_use]
     pub fn status(&self, election: &Election) -> Status {

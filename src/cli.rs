@@ -4,6 +4,9 @@ mod args;
 mod ask;
 
 use std::ffi::OsString;
+use std::io::Write as _;
+
+use args::node;
 
 pub use args::command;
 
@@ -14,7 +17,7 @@ use crate::process;
 
 /// Runs the command line that `arguments` spell, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let matches = match command().try_get_matches_from(arguments) {
+    let matches = match command().subcommand(node()).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are no errors; they go to stdout with 0.
@@ -76,11 +79,35 @@ fn completions(matches: &clap::ArgMatches) -> Exit {
 
 fn man() -> Exit {
     let mut page = Vec::new();
-    match clap_mangen::Man::new(command()).render(&mut page) {
+    match man_page(&mut page) {
         Ok(()) => print_bytes(&page),
         Err(error) => {
             anstream::eprintln!("tenure: the man page cannot be made: {error}");
             Exit::Failure
         }
     }
+}
+
+/// One page with the options of every command: a page each would have to be
+/// installed each.
+fn man_page(page: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut command = command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(page)?;
+    options_of(&command, page)
+}
+
+fn options_of(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for command in command.get_subcommands() {
+        let name = command.get_bin_name().unwrap_or(command.get_name());
+        let about = command.get_about().map(ToString::to_string);
+        writeln!(page, ".SH \"{}\"", name.to_uppercase())?;
+        writeln!(page, "{}", about.unwrap_or_default())?;
+        let mut options = Vec::new();
+        clap_mangen::Man::new(command.clone()).render_options_section(&mut options)?;
+        let options = String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", "");
+        page.extend_from_slice(options.as_bytes());
+        options_of(command, page)?;
+    }
+    Ok(())
 }

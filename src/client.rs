@@ -10,6 +10,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::lease::ElectionName;
 use crate::time::within;
 
 /// Longer than any answer of the API is held back.
@@ -47,6 +48,7 @@ pub struct Answer {
 pub struct Client {
     authority: String,
     prefix: String,
+    patience: Duration,
 }
 
 impl Client {
@@ -54,21 +56,33 @@ impl Client {
     ///
     /// # Errors
     /// Where it is no plain `http://host:port`.
-    pub fn new(url: &str, election: Option<&str>) -> Result<Self, ClientError> {
+    pub fn new(url: &str, election: Option<&ElectionName>) -> Result<Self, ClientError> {
         let wrong = || ClientError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
         let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
-        if !plain {
+        // The name, and a port only where it is one: http://h:99999 parses as well.
+        let port = authority.port_u16();
+        let whole = match port {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
+        };
+        if !plain || authority.host().is_empty() || whole != authority.as_str() {
             return Err(wrong());
         }
-        let port = authority.port_u16().unwrap_or(80);
         Ok(Self {
-            authority: format!("{}:{port}", authority.host()),
+            authority: format!("{}:{}", authority.host(), port.unwrap_or(80)),
             prefix: election
                 .map(|name| format!("/elections/{name}"))
                 .unwrap_or_default(),
+            patience: PATIENCE,
         })
+    }
+
+    /// The same client, giving up earlier.
+    #[must_use]
+    pub fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sends one request for an election's `path`.
@@ -95,10 +109,13 @@ impl Client {
         }
         let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|error| unreachable(error.to_string()))?;
-        match within(PATIENCE, self.exchange(request)).await {
+        match within(self.patience, self.exchange(request)).await {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => Err(unreachable(error.to_string())),
-            None => Err(unreachable("it did not answer in time".to_owned())),
+            None => {
+                let patience = humantime::format_duration(self.patience);
+                Err(unreachable(format!("no answer within {patience}")))
+            }
         }
     }
 

@@ -6,11 +6,12 @@ mod setting;
 mod target;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use raw::{Given, Raw, Source};
+use raw::has_password;
+pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
 pub use target::Target;
 
@@ -40,6 +41,17 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// As `--log-format` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// How much is logged, and how.
@@ -90,16 +102,13 @@ impl Config {
             raw,
             problems: &mut problems,
         };
-        let target = reader
-            .read("backend", str::parse)
-            .map_or_else(Target::default_file, Ok);
-        let target = target.map_err(|problem| reader.problems.push(problem)).ok();
+        let target = reader.backend();
         let elections = reader.elections();
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
         let timing = reader.timing();
         let listen = reader.read("listen", loopback);
-        let allow_hosts = raw.get("allow-host").map(|given| given.values.clone());
+        let allow_hosts = reader.allow_hosts();
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -119,7 +128,7 @@ impl Config {
                 url,
                 timing,
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
-                allow_hosts: allow_hosts.unwrap_or_default(),
+                allow_hosts,
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -165,25 +174,58 @@ impl Reader<'_> {
         self.read(name, duration)
     }
 
+    fn backend(&mut self) -> Option<Target> {
+        let Some(given) = self.raw.get("backend") else {
+            let target = Target::default_file();
+            return target.map_err(|problem| self.problems.push(problem)).ok();
+        };
+        let secret = given.values.iter().any(|value| has_password(value));
+        if secret && given.source == Source::Flag {
+            self.problems.push(Problem::new(format!(
+                "{given}: every user of this machine can read a password on a command line; \
+                 give the address in TENURE_BACKEND, or as backend in the file of --config"
+            )));
+        }
+        self.read("backend", str::parse)
+    }
+
     fn elections(&mut self) -> Vec<ElectionName> {
-        let texts = match self.raw.get("election") {
-            Some(given) => given.values.clone(),
-            None => vec!["default".to_owned()],
+        let (place, texts) = match self.raw.get("election") {
+            Some(given) => (given.place(), given.values.clone()),
+            None => (String::new(), vec!["default".to_owned()]),
         };
         let mut names: Vec<ElectionName> = Vec::new();
         for text in texts {
             match text.parse() {
                 Ok(name) if names.contains(&name) => {
-                    let text = format!("--election {text}: it is named twice");
+                    let text = format!("{place} {text}: it is named twice");
                     self.problems.push(Problem::new(text));
                 }
                 Ok(name) => names.push(name),
                 Err(error) => self
                     .problems
-                    .push(Problem::new(format!("--election: {error}"))),
+                    .push(Problem::new(format!("{place}: {error}"))),
             }
         }
         names
+    }
+
+    fn allow_hosts(&mut self) -> Vec<String> {
+        let Some(given) = self.raw.get("allow-host") else {
+            return Vec::new();
+        };
+        for host in &given.values {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            let name = !host.is_empty() && host.bytes().all(letter);
+            if !name && host.parse::<IpAddr>().is_err() {
+                self.problems.push(Problem::new(format!(
+                    "{} {host}: it is no host name; write it as in a URL, without scheme and \
+                     port, such as sidecar.internal",
+                    given.place()
+                )));
+            }
+        }
+        given.values.clone()
     }
 
     /// The parts have defaults that depend on the TTL; the sum is judged only where

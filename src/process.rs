@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,19 +14,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 mod banner;
+mod telling;
 
 pub use banner::effective;
 
 use banner::Banner;
+use telling::tell_status;
 
 use crate::api;
 use crate::backend::Store;
 use crate::config::{Config, LogFormat, Logging, Problem, Target};
 use crate::exit::{Exit, print_bytes, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
-use crate::machine::State;
-use crate::sidecar::{Election, Options, Sidecar};
-use crate::time::{BootClock, Clock, pause, within};
+use crate::memory::{Memory, MemoryError, StateDir};
+use crate::sidecar::{Election, Options, Sidecar, StartError};
+use crate::time::{BootClock, Clock, within};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
 /// that call select(2).
@@ -40,28 +43,71 @@ pub type Companion = fn(api_url: String);
 /// Runs a sidecar until it is told to stop.
 pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
     start_logging(config.logging);
-    let prepared = match Prepared::new(config) {
-        Ok(prepared) => prepared,
-        Err(problem) => return refuse(&[problem]),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(prepared.run(config, companion)),
+        Ok(runtime) => runtime.block_on(async {
+            match Prepared::new(config) {
+                Ok(prepared) => prepared.run(config, companion).await,
+                Err(problems) => refuse(&problems),
+            }
+        }),
         Err(error) => refuse(&[Problem::new(format!("no event loop can be made: {error}"))]),
     }
 }
 
 /// Everything that can be refused before anything is started.
 struct Prepared {
+    address: Address,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Prepared {
+    /// Every problem that this machine has with the configuration, together.
+    fn new(config: &Config) -> Result<Self, Vec<Problem>> {
+        let clock: Arc<dyn Clock> = Arc::new(BootClock);
+        match (Address::bind(config), open(config, &clock)) {
+            (Ok(address), Ok(store)) => Ok(Self {
+                address,
+                store,
+                clock,
+            }),
+            (address, store) => {
+                let memory = remembered(config).map_err(|error| of_memory(config, &error));
+                let found = [address.err(), store.err(), memory.err()];
+                Err(found.into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+/// Whether the node's memory can be read, where nothing is going to be started.
+fn remembered(config: &Config) -> Result<(), MemoryError> {
+    if let Some(path) = &config.state_dir {
+        let dir = StateDir::open(path)?;
+        for election in &config.elections {
+            Memory::load(Some(dir.clone()), election)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_memory(config: &Config, error: &MemoryError) -> Problem {
+    let path = config.state_dir.as_deref().unwrap_or(Path::new(""));
+    Problem::new(format!("--state-dir {}: {error}", path.display()))
+}
+
+/// Where the API listens, and the node's id, which is named after it by default.
+struct Address {
     listener: TcpListener,
     api_url: String,
     id: NodeId,
 }
 
-impl Prepared {
-    fn new(config: &Config) -> Result<Self, Problem> {
+impl Address {
+    fn bind(config: &Config) -> Result<Self, Problem> {
         let listener = TcpListener::bind(config.listen).map_err(|error| {
             let listen = config.listen;
             Problem::new(match error.kind() {
@@ -95,17 +141,19 @@ impl Prepared {
             id,
         })
     }
+}
 
+impl Prepared {
     async fn run(self, config: &Config, companion: Option<Companion>) -> Exit {
-        let clock: Arc<dyn Clock> = Arc::new(BootClock);
-        let store = match open(config, &clock) {
-            Ok(store) => store,
-            Err(problem) => return refuse(&[problem]),
-        };
+        let Self {
+            address,
+            store,
+            clock,
+        } = self;
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
-                node: self.id.clone(),
+                node: address.id.clone(),
                 url: config.url.clone(),
                 metadata: Vec::new(),
             },
@@ -118,31 +166,31 @@ impl Prepared {
             Ok(signals) => signals,
             Err(error) => return refuse(&[Problem::new(format!("no signals: {error}"))]),
         };
-        let (sidecar, boot_id) = match start(&store, &options) {
+        let (sidecar, boot_id) = match start(&store, &options, config) {
             Ok(started) => started,
             Err(problem) => return refuse(&[problem]),
         };
         let banner = Banner {
             config,
-            id: self.id.as_str(),
+            id: address.id.as_str(),
             store: &store.address(),
             guarantees: &store.guarantees(),
-            api: &self.api_url,
+            api: &address.api_url,
         };
         print_bytes(banner.text().as_bytes());
         let shared = api::Shared::new(&sidecar, boot_id, config.allow_hosts.clone());
         let (stop_api, stop) = watch::channel(false);
-        let api = match serve_apart(self.listener, shared.router(), stop) {
+        let api = match serve_apart(address.listener, shared.router(), stop) {
             Ok(api) => api,
             Err(error) => {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
         if let Some(companion) = companion {
-            let url = self.api_url.clone();
+            let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
         }
-        let exit = until_end(&sidecar, config, &mut signals).await;
+        let exit = until_end(&sidecar, &shared, config, &mut signals).await;
         // The API goes on answering "not leader" while the lease is given back.
         let stopped = within(STOP_TIME, sidecar.stop());
         tokio::select! {
@@ -158,9 +206,16 @@ impl Prepared {
     }
 }
 
-fn start(store: &Arc<dyn Store>, options: &Options) -> Result<(Sidecar, SessionId), Problem> {
+fn start(
+    store: &Arc<dyn Store>,
+    options: &Options,
+    config: &Config,
+) -> Result<(Sidecar, SessionId), Problem> {
     let sidecar = Sidecar::start(Arc::clone(store), options);
-    let sidecar = sidecar.map_err(|error| Problem::new(error.to_string()))?;
+    let sidecar = sidecar.map_err(|error| match error {
+        StartError::Memory(error) => of_memory(config, &error),
+        other => Problem::new(other.to_string()),
+    })?;
     let boot_id = SessionId::random().map_err(|error| Problem::new(error.to_string()))?;
     Ok((sidecar, boot_id))
 }
@@ -172,7 +227,8 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
         #[cfg(feature = "file")]
         Target::File(path) => {
             let store = crate::backend::file::FileStore::open(path, Arc::clone(clock));
-            let store = store.map_err(|error| Problem::new(format!("--backend: {error}")))?;
+            let store = store
+                .map_err(|error| Problem::new(format!("--backend {}: {error}", config.target)))?;
             Ok(Arc::new(store))
         }
         #[cfg(feature = "redis")]
@@ -220,14 +276,19 @@ fn max_connections() -> u32 {
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
-async fn until_end(sidecar: &Sidecar, config: &Config, signals: &mut Signals) -> Exit {
+async fn until_end(
+    sidecar: &Sidecar,
+    shared: &api::Shared,
+    config: &Config,
+    signals: &mut Signals,
+) -> Exit {
     tokio::select! {
         number = signals.next() => {
             tracing::info!(signal = number, "stopping; a second signal aborts");
             Exit::Ok
         }
         exit = leadership(sidecar, config) => exit,
-        () = tell_status(sidecar, config) => Exit::Ok,
+        () = tell_status(shared, config) => Exit::Ok,
     }
 }
 
@@ -240,7 +301,11 @@ async fn leadership(sidecar: &Sidecar, config: &Config) -> Exit {
         && within(limit, led(election, true)).await.is_none()
     {
         let limit = humantime::format_duration(limit);
-        anstream::eprintln!("tenure: leadership was not had within --wait {limit}");
+        if config.logging.format == LogFormat::Json {
+            tracing::error!("leadership was not had within --wait {limit}");
+        } else {
+            anstream::eprintln!("tenure: leadership was not had within --wait {limit}");
+        }
         return Exit::NotLeader;
     }
     if config.once {
@@ -261,47 +326,6 @@ async fn led(election: &Election, leads: bool) {
             return;
         }
     }
-}
-
-async fn tell_status(sidecar: &Sidecar, config: &Config) {
-    let Some(every) = config.status_every else {
-        return std::future::pending().await;
-    };
-    let signs = std::io::stdout().is_terminal();
-    loop {
-        for election in sidecar.elections() {
-            print_bytes(status_line(election, signs).as_bytes());
-        }
-        pause(every).await;
-    }
-}
-
-fn status_line(election: &Election, signs: bool) -> String {
-    let snapshot = election.snapshot();
-    let state = snapshot.state();
-    let sign = match state {
-        _ if !signs => "",
-        State::Leader => "\u{1f451} ",
-        State::Follower => "\u{1f465} ",
-        _ => "\u{23f3} ",
-    };
-    let name = election.name();
-    let detail = match (&snapshot.tenure, &snapshot.leader) {
-        (Some(tenure), _) => {
-            let left = snapshot.leads_for(election.clock().now()).as_secs_f64();
-            format!("epoch {}, {left:.1}s of lease left", tenure.epoch)
-        }
-        (None, Some(leader)) => {
-            let holder = &leader.holder;
-            format!("of {}, epoch {}", holder.profile.node, holder.epoch)
-        }
-        (None, None) => snapshot
-            .store
-            .trouble
-            .clone()
-            .unwrap_or_else(|| "no leader known".into()),
-    };
-    format!("{sign}{name}: {state} {detail}\n")
 }
 
 /// SIGTERM and SIGINT, as they come.
@@ -335,7 +359,10 @@ fn start_logging(logging: Logging) {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
-        .with_target(false);
+        .with_target(false)
+        // It would tell of a stderr that cannot be written to on stderr, and panic: a
+        // reader of the logs that goes away must not take the leader with it.
+        .log_internal_errors(false);
     // Only an embedding test could have set one before.
     let _ = match logging.format {
         LogFormat::Text => logs.try_init(),

@@ -57,36 +57,48 @@ fn etag(revision: Revision) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
+/// A header's text. Of two, neither can be told to be the one that was meant.
+fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        let detail = format!("the header {name} is there more than once: send one");
+        return Err(Problem::malformed(detail));
+    }
+    let text = String::from_utf8_lossy(value.as_bytes());
+    Ok(Some(text.trim().to_owned()))
+}
+
 fn token(headers: &HeaderMap) -> Result<Epoch, Problem> {
-    let Some(value) = headers.get(&FENCE_TOKEN) else {
+    let Some(text) = only(headers, &FENCE_TOKEN)? else {
         let detail = "the header Fence-Token is missing: send the token that you lead under";
         return Err(Problem::malformed(detail));
     };
-    let text = String::from_utf8_lossy(value.as_bytes());
-    text.trim()
-        .parse()
+    text.parse()
         .map_err(|error| Problem::malformed(format!("Fence-Token: {error}")))
 }
 
+/// A revision as the `ETag` spelt it: tags are compared as texts, so `1.02` is not
+/// `1.2`.
+fn revision(tag: &str) -> Option<Revision> {
+    let bare = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let revision: Revision = bare.parse().ok()?;
+    (revision.to_string() == bare).then_some(revision)
+}
+
 fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let text = |name| {
-        let value: Option<&HeaderValue> = headers.get(name);
-        value.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
-    };
-    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
+    match (only(headers, &IF_MATCH)?, only(headers, &IF_NONE_MATCH)?) {
         (None, None) => Ok(Condition::LastKnown),
         (None, Some(any)) if any == "*" => Ok(Condition::Absent),
         (None, Some(other)) => Err(Problem::malformed(format!(
             "If-None-Match {other} is not served: only * (no value may be stored)"
         ))),
-        (Some(tag), None) => {
-            let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            let revision = bare.and_then(|bare| bare.parse().ok());
-            revision.map(Condition::Matches).ok_or_else(|| {
-                let detail = format!("If-Match {tag} is no revision: send the ETag as you got it");
-                Problem::malformed(detail)
-            })
-        }
+        (Some(tag), None) => revision(&tag).map(Condition::Matches).ok_or_else(|| {
+            let detail = format!("If-Match {tag} is no revision: send the ETag as you got it");
+            Problem::malformed(detail)
+        }),
         (Some(_), Some(_)) => Err(Problem::malformed(
             "If-Match and If-None-Match exclude each other: send one",
         )),

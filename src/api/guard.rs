@@ -10,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::{StatusCode, Version};
 
 use super::Shared;
 use super::problem::Problem;
@@ -25,7 +25,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// Refuses hosts and origins that a page from elsewhere would send: the API has no
 /// login, so a browser must not be led to it (DNS rebinding, cross-site requests).
 pub async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let mut response = match check(&shared, request.headers(), request.uri().host()) {
+    let mut response = match check(&shared, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
@@ -34,7 +34,8 @@ pub async fn guard(State(shared): State<Shared>, request: Request, next: Next) -
     response
 }
 
-fn check(shared: &Shared, headers: &HeaderMap, target: Option<&str>) -> Result<(), Problem> {
+fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
     let refuse = |what: &str, value: &str| {
         let detail =
             format!("{what} \"{value}\" is neither a loopback name nor one given by --allow-host");
@@ -47,37 +48,53 @@ fn check(shared: &Shared, headers: &HeaderMap, target: Option<&str>) -> Result<(
     };
     for host in headers.get_all(HOST) {
         let host = String::from_utf8_lossy(host.as_bytes());
-        if !allowed(shared, host_of(&host)) {
+        if !host_of(&host).is_some_and(|name| allowed(shared, name)) {
             return refuse("Host", &host);
         }
     }
-    if let Some(host) = target
+    if let Some(host) = request.uri().host()
         && !allowed(shared, host)
     {
         return refuse("Host", host);
     }
     for origin in headers.get_all(ORIGIN) {
         let origin = String::from_utf8_lossy(origin.as_bytes());
-        let host = origin.split_once("://").map(|(_, host)| host_of(host));
+        let host = origin.split_once("://").and_then(|(_, host)| host_of(host));
         if !host.is_some_and(|host| allowed(shared, host)) {
             return refuse("Origin", &origin);
         }
     }
+    // RFC 9112, section 3.2: HTTP/1.1 has exactly one Host, HTTP/1.0 at most one.
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+        let detail = format!("the request has {hosts} Host headers; send one");
+        return Err(Problem::malformed(detail));
+    }
     Ok(())
 }
 
-/// The name in `name:port`, `[v6]:port` or either without a port.
-fn host_of(authority: &str) -> &str {
-    if let Some(end) = authority.rfind(']') {
-        return authority.get(..=end).unwrap_or(authority);
-    }
-    authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host)
+/// The name in `name:port`, `[v6]:port` or either without a port; `None` for
+/// anything else, so that no loopback name is read out of a foreign one.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, rest) = match authority.find(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port,
+        None if rest.is_empty() => "",
+        None => return None,
+    };
+    port.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(host)
 }
 
 fn allowed(shared: &Shared, host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = inside.unwrap_or(host);
     let loopback = bare
         .parse()
         .is_ok_and(|address: IpAddr| address.is_loopback());
@@ -130,6 +147,11 @@ pub async fn read_json<T: serde::de::DeserializeOwned>(
         ));
     }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    // Serde would take a list for the members in their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        let detail = "the body is no JSON object; write it as {\"name\": value}";
+        return Err(Problem::malformed(detail));
+    }
     serde_json::from_slice(text).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
 

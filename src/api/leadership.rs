@@ -267,7 +267,9 @@ pub async fn step_down(
             let body = Json(json!({"released": false, "state": state}));
             return Ok((StatusCode::ACCEPTED, body).into_response());
         }
-        Some(departure) => departure.unwrap_or(Departure::LeftToExpire),
+        Some(departure) => departure.unwrap_or(Departure::LeftToExpire {
+            free_at: election.clock().now() + ttl,
+        }),
     };
     match departure {
         Departure::Released => {
@@ -276,10 +278,11 @@ pub async fn step_down(
             Ok(Json(body).into_response())
         }
         Departure::NotLeader => Err(not_leader(&election)),
-        Departure::LeftToExpire => {
+        Departure::LeftToExpire { free_at } => {
+            let left = free_at.since(election.clock().now());
             let detail = "leadership is dropped, but the store could not be told: the lease \
                           frees itself when it runs out";
-            Err(Problem::store(detail).with("remaining_ms", millis(ttl)))
+            Err(Problem::store(detail).with("remaining_ms", millis(left)))
         }
     }
 }

@@ -97,6 +97,6 @@ fn timed_out() -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\n\
-         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+         cache-control: no-store\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )
 }

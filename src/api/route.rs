@@ -2,8 +2,9 @@
 
 use axum::Router;
 use axum::extract::Request;
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, get, post};
+use axum::routing::{MethodFilter, MethodRouter, get, post};
 use hyper::StatusCode;
 
 use super::problem::Problem;
@@ -16,9 +17,9 @@ pub fn router(shared: Shared) -> Router {
         .nest("/elections/{name}", per_election())
         .route("/", get(process::root))
         .route("/elections", get(process::elections))
-        .route("/livez", get(process::live))
-        .route("/healthz", get(process::live))
-        .route("/readyz", get(process::ready))
+        .route("/livez", probe(process::live))
+        .route("/healthz", probe(process::live))
+        .route("/readyz", probe(process::ready))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(axum::middleware::from_fn_with_state(
@@ -31,19 +32,22 @@ pub fn router(shared: Shared) -> Router {
 fn per_election() -> Router<Shared> {
     Router::new()
         .route("/status", get(leadership::get_status))
-        .route(
-            "/leader",
-            get(leadership::leader).on(MethodFilter::OPTIONS, leadership::leader),
-        )
-        .route(
-            "/follower",
-            get(leadership::follower).on(MethodFilter::OPTIONS, leadership::follower),
-        )
+        .route("/leader", probe(leadership::leader))
+        .route("/follower", probe(leadership::follower))
         .route("/fence-token", get(leadership::fence_token))
         .route("/fence-token/validate", post(leadership::validate))
         .route("/leadership/stepdown", post(leadership::step_down))
         .route("/checkpoint", get(checkpoint::get).put(checkpoint::put))
         .route("/history", get(leadership::history))
+}
+
+/// A question that load balancers ask by GET, HEAD or OPTIONS.
+fn probe<H, T>(handler: H) -> MethodRouter<Shared>
+where
+    H: Handler<T, Shared>,
+    T: 'static,
+{
+    get(handler.clone()).on(MethodFilter::OPTIONS, handler)
 }
 
 async fn unknown_path(request: Request) -> Response {

@@ -1,10 +1,11 @@
 //! The grammar of the command line. Values stay text here: what is wrong with them
 //! is told by `config`, all together, with exit code 78.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::ask::DEFAULT_API;
 use crate::config::{SETTINGS, Setting};
 use crate::lab::NODE_COMMAND;
 
@@ -37,11 +38,6 @@ pub fn command() -> Command {
         .subcommands(asking())
         .subcommand(lab())
         .subcommand(
-            run(NODE_COMMAND)
-                .about("A sidecar with the lab's worker")
-                .hide(true),
-        )
-        .subcommand(
             Command::new("completions")
                 .about("Print a completion script")
                 .arg(
@@ -54,13 +50,20 @@ pub fn command() -> Command {
         .subcommand(Command::new("man").about("Print the man page"))
 }
 
+/// What the lab starts: no command for people, so in no help, completion or manual.
+pub(super) fn node() -> Command {
+    run(NODE_COMMAND)
+        .about("A sidecar with the lab's worker")
+        .hide(true)
+}
+
 /// A command that takes every setting, and a file of them.
 fn run(name: &'static str) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .env("TENURE_CONFIG")
-        .value_parser(value_parser!(PathBuf))
+        .value_parser(value_parser!(OsString))
         .help(
             "A TOML file of these settings; a flag wins over the environment, that over the file",
         );
@@ -75,7 +78,9 @@ fn argument(setting: &Setting) -> Arg {
         .env(setting.variable())
         .help(setting.help)
         .allow_hyphen_values(true)
-        .hide_env_values(true);
+        .hide_env_values(true)
+        // Any bytes: what is no UTF-8 is told with the other problems.
+        .value_parser(value_parser!(OsString));
     if setting.is_switch() {
         return arg
             .num_args(0..=1)
@@ -108,7 +113,7 @@ fn asking() -> Vec<Command> {
                     .long("api")
                     .value_name("URL")
                     .env("TENURE_API")
-                    .default_value("http://127.0.0.1:4040")
+                    .default_value(DEFAULT_API)
                     .help("The sidecar to ask"),
             )
             .arg(
@@ -119,7 +124,11 @@ fn asking() -> Vec<Command> {
             )
     };
     let text = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .allow_hyphen_values(true)
+            .help(help)
     };
     vec![
         ask("status", "Who leads, under which epoch, for how long").arg(json()),
@@ -175,7 +184,11 @@ fn asking() -> Vec<Command> {
 
 fn lab() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .allow_hyphen_values(true)
+            .help(help)
     };
     Command::new("lab")
         .about("The counter failover lab: real processes, one counter, faults, a verdict")

@@ -1,15 +1,26 @@
 //! The commands that ask a running sidecar and print what it says.
 
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Read as _};
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
 use crate::exit::{Exit, print_bytes};
-use crate::lease::Epoch;
+use crate::lease::checkpoint::MAX_BYTES;
+use crate::lease::{Epoch, NodeId, Revision};
+
+/// Where a sidecar listens unless it is told otherwise.
+pub const DEFAULT_API: &str = "http://127.0.0.1:4040";
+/// A sidecar that is stopped accepts connections and answers none; Docker gives a
+/// check 30 seconds by default, Kubernetes one.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs one asking command.
 pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
@@ -62,8 +73,33 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
 }
 
 fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
-    let url = text(matches, "api").unwrap_or_default();
-    Ok(Client::new(url, text(matches, "of"))?)
+    let election = parsed(matches, "of", "election")?;
+    Ok(Client::new(api(matches), election.as_ref())?)
+}
+
+/// `TENURE_API=` counts as not set.
+fn api(matches: &ArgMatches) -> &str {
+    let given = text(matches, "api").unwrap_or_default();
+    let set = matches.value_source("api") == Some(ValueSource::CommandLine);
+    if given.is_empty() && !set {
+        DEFAULT_API
+    } else {
+        given
+    }
+}
+
+/// A value that must be right before the sidecar is asked.
+fn parsed<T>(matches: &ArgMatches, argument: &str, flag: &str) -> Result<Option<T>, Refusal>
+where
+    T: FromStr<Err: Display>,
+{
+    let parse = |text: &str| {
+        text.parse().map_err(|error| {
+            let text = format!("--{flag}: {error}");
+            Refusal::Told(complain(Exit::Configuration, &text))
+        })
+    };
+    text(matches, argument).map(parse).transpose()
 }
 
 fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
@@ -183,10 +219,11 @@ async fn step_down(matches: &ArgMatches) -> Result<Exit, Refusal> {
             body.insert(member.to_owned(), crate::time::millis(span).into());
         }
     }
-    for name in ["reason", "to"] {
-        if let Some(text) = text(matches, name) {
-            body.insert(name.to_owned(), text.into());
-        }
+    if let Some(text) = text(matches, "reason") {
+        body.insert("reason".to_owned(), text.into());
+    }
+    if let Some(to) = parsed::<NodeId>(matches, "to", "to")? {
+        body.insert("to".to_owned(), to.as_str().into());
     }
     let answer = post(matches, "/leadership/stepdown", &Value::Object(body)).await?;
     let body = good(&answer)?;
@@ -257,22 +294,33 @@ fn revision(answer: &Answer) -> Option<String> {
 }
 
 async fn checkpoint_put(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let mut stdin = std::io::stdin();
+    let stdin = std::io::stdin();
     if stdin.is_terminal() {
         anstream::eprintln!("tenure: reading the checkpoint from the terminal; end with Ctrl-D");
     }
+    let token: Option<Epoch> = parsed(matches, "token", "token")?;
+    let tag: Option<Revision> = parsed(matches, "if-match", "if-match")?;
+    let tag = tag.map(|revision| format!("\"{revision}\""));
     let mut value = Vec::new();
-    if let Err(error) = stdin.read_to_end(&mut value) {
+    // One byte more than is taken shows that there is more.
+    let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX) + 1;
+    if let Err(error) = stdin.lock().take(most).read_to_end(&mut value) {
         return Ok(complain(
             Exit::Failure,
             &format!("cannot read stdin: {error}"),
         ));
     }
-    let token = match text(matches, "token") {
-        Some(token) => token.to_owned(),
+    if value.len() > MAX_BYTES {
+        let text = format!(
+            "the checkpoint on stdin is larger than {MAX_BYTES} bytes; keep large state \
+             elsewhere, and its address in the checkpoint"
+        );
+        return Ok(complain(Exit::Configuration, &text));
+    }
+    let token = match token {
+        Some(token) => token.to_string(),
         None => get(matches, "/fence-token").await?.to_string(),
     };
-    let tag = text(matches, "if-match").map(|revision| format!("\"{revision}\""));
     let mut headers = vec![("fence-token", token.as_str())];
     if let Some(tag) = &tag {
         headers.push(("if-match", tag));
@@ -315,8 +363,8 @@ async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {
 }
 
 async fn healthcheck(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let url = text(matches, "api").unwrap_or_default();
-    let answer = Client::new(url, None)?
+    let answer = Client::new(api(matches), None)?
+        .patient_for(HEALTH_PATIENCE)
         .send("GET", "/livez", &[], Vec::new())
         .await?;
     good(&answer)?;

@@ -1,6 +1,7 @@
 //! Settings as text, each with where it came from: flag > environment > file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -32,10 +33,23 @@ pub struct Given {
     pub source: Source,
 }
 
+impl Given {
+    /// What the user wrote before the value, for messages about a part of it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let name = self.setting.name;
+        match &self.source {
+            Source::Flag => format!("--{name}"),
+            Source::Environment => self.setting.variable(),
+            Source::File(path) => format!("{name} in {}", path.display()),
+        }
+    }
+}
+
 /// A value as the user wrote it, for messages; a password in it is hidden.
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = without_password(&self.values.join(","));
+        let value = printable(&without_password(&self.values.join(",")));
         let name = self.setting.name;
         match &self.source {
             Source::Flag => write!(f, "--{name} {value}"),
@@ -45,23 +59,42 @@ impl fmt::Display for Given {
     }
 }
 
-/// `scheme://user:password@host` with the password left out.
+/// A message stays one line whatever is in a value.
+fn printable(text: &str) -> String {
+    let escape = |letter: char| {
+        let escaped = letter.is_control().then(|| letter.escape_debug());
+        let plain = escaped.is_none().then_some(letter);
+        escaped.into_iter().flatten().chain(plain)
+    };
+    text.chars().flat_map(escape).collect()
+}
+
+/// `scheme://user:password@host` with the password left out; of a text that is no
+/// URL, what would be the password in one.
 #[must_use]
 pub fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    // A password may hold any character: the host begins after the last @.
-    let Some((login, host)) = rest.rsplit_once('@') else {
-        return text.to_owned();
-    };
-    let user = login.split_once(':').map_or(login, |(user, _)| user);
-    let hidden = if user.len() == login.len() {
-        ""
-    } else {
-        ":***"
-    };
-    format!("{scheme}://{user}{hidden}@{host}")
+    match password_at(text) {
+        None => text.to_owned(),
+        Some((start, end)) => {
+            let (before, after) = (text.get(..start), text.get(end..));
+            format!("{}***{}", before.unwrap_or(""), after.unwrap_or(""))
+        }
+    }
+}
+
+/// Whether a URL carries a password.
+#[must_use]
+pub fn has_password(text: &str) -> bool {
+    password_at(text).is_some()
+}
+
+/// Where the password begins and ends. It may hold any character: the host begins
+/// after the last @.
+fn password_at(text: &str) -> Option<(usize, usize)> {
+    let login = text.find("://").map_or(0, |at| at + 3);
+    let end = text.rfind('@')?;
+    let colon = text.get(login..end)?.find(':')?;
+    Some((login + colon + 1, end))
 }
 
 /// All settings that were given.
@@ -75,8 +108,10 @@ impl Raw {
     #[must_use]
     pub fn gather(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Self {
         let mut raw = Self::default();
-        if let Some(path) = matches.get_one::<PathBuf>("config") {
-            raw.add_file(path, problems);
+        // `TENURE_CONFIG=` counts as not set, like every other variable.
+        let file = matches.get_one::<OsString>("config").map(PathBuf::from);
+        if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
+            raw.add_file(&path, problems);
         }
         for setting in SETTINGS {
             raw.add_argument(matches, setting, problems);
@@ -108,11 +143,14 @@ impl Raw {
                     values.extend(text.split(',').map(|part| part.trim().to_owned()));
                 }
                 Some(text) => values.push(text.to_owned()),
-                None => problems.push(Problem::new(format!(
-                    "--{} {}: it is not UTF-8",
-                    setting.name,
-                    value.to_string_lossy()
-                ))),
+                None => {
+                    let given = Given {
+                        setting,
+                        values: vec![value.to_string_lossy().into_owned()],
+                        source: source.clone(),
+                    };
+                    problems.push(Problem::new(format!("{given}: it is not UTF-8")));
+                }
             }
         }
         // `TENURE_TTL=` in a compose file means that it is not set.
@@ -138,8 +176,13 @@ impl Raw {
         let table: toml::Table = match text.parse() {
             Ok(table) => table,
             Err(error) => {
-                let text = format!("--config {}: is no TOML: {error}", path.display());
-                return problems.push(Problem::new(text.trim_end()));
+                // Not the error's own text: it quotes the line, which may hold a password.
+                let before = error.span().and_then(|span| text.get(..span.start));
+                let line = before.unwrap_or_default().matches('\n').count() + 1;
+                let reason = error.message();
+                let path = path.display();
+                let text = format!("--config {path}: is no TOML: {reason} (line {line})");
+                return problems.push(Problem::new(text));
             }
         };
         for (key, value) in &table {
@@ -149,9 +192,15 @@ impl Raw {
                 problems.push(Problem::new(text));
                 continue;
             };
+            let source = Source::File(path.to_owned());
+            let twice = self.get(setting.name).map(|given| &given.source) == Some(&source);
+            if twice {
+                let text = format!("{key} in {}: it is set twice, with - and _", path.display());
+                problems.push(Problem::new(text));
+                continue;
+            }
             match texts(value, setting) {
                 Some(values) => {
-                    let source = Source::File(path.to_owned());
                     let given = Given {
                         setting,
                         values,
@@ -199,5 +248,7 @@ mod tests {
         assert_eq!(shown("redis://u@h"), "redis://u@h");
         assert_eq!(shown("redis://h:6379"), "redis://h:6379");
         assert_eq!(shown("redis"), "redis");
+        assert_eq!(shown("redis:u:secret@h"), "redis:***@h");
+        assert_eq!(shown("u:secret@h:6379"), "u:***@h:6379");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-use crate::config::{Problem, Target};
+use crate::config::{Problem, Target, without_password};
 use crate::lease::{Drift, Timing};
 
 /// What is done to the leader.
@@ -138,6 +138,7 @@ impl Flags<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(error) => {
+                let text = without_password(text);
                 self.problems
                     .push(Problem::new(format!("--{name} {text}: {error}")));
                 None

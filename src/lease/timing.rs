@@ -92,10 +92,10 @@ pub enum TimingError {
     #[error("\"{0}\" is no clock drift: write a percentage from 0% to 10%, such as 1%")]
     Drift(String),
     /// The lease itself.
-    #[error("a TTL of {} is out of range: 100ms to 1day", humantime::format_duration(*.0))]
+    #[error("ttl {} is out of range: 100ms to 1day", humantime::format_duration(*.0))]
     Ttl(Duration),
     /// A span of zero where something must happen in it.
-    #[error("{0} is zero: it must be longer")]
+    #[error("{0} 0s: it must be longer than zero")]
     Zero(&'static str),
     /// The parts do not fit into the lease.
     #[error(

@@ -66,16 +66,13 @@ fn short(span: std::time::Duration) -> humantime::FormattedDuration {
     humantime::format_duration(std::time::Duration::from_millis(millis_up(span)))
 }
 
-/// The effective configuration, secrets hidden, and what it means.
+/// The effective configuration, secrets hidden, and what it means. The text is a file
+/// that `--config` takes.
 pub fn effective(config: &Config, json: bool) -> String {
     let timing = &config.timing;
     // The store's own step is at most a millisecond on what this version serves.
     let step = std::time::Duration::from_millis(1);
     let worst = timing.worst_case_failover(step, Default::default());
-    let id = config
-        .id
-        .as_ref()
-        .map_or("(host:port of the API)", |id| id.as_str());
     let elections: Vec<&str> = config
         .elections
         .iter()
@@ -85,7 +82,7 @@ pub fn effective(config: &Config, json: bool) -> String {
     let settings = json!({
         "backend": config.target.to_string(),
         "election": elections,
-        "id": id,
+        "id": config.id,
         "url": config.url,
         "ttl": short(timing.ttl()).to_string(),
         "renew-every": short(timing.renew_every()).to_string(),
@@ -98,6 +95,8 @@ pub fn effective(config: &Config, json: bool) -> String {
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
+        "log-format": config.logging.format.as_str(),
+        "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
     if json {
         let all = json!({
@@ -111,6 +110,9 @@ pub fn effective(config: &Config, json: bool) -> String {
         if !value.is_null() {
             lines += &format!("{name} = {value}\n");
         }
+    }
+    if config.id.is_none() {
+        lines += "# id: host:port of the API\n";
     }
     lines += &format!(
         "\n# After a crash of the leader: at most {} without one, with a healthy store.\n\

@@ -58,8 +58,10 @@ impl Election {
     /// than the one stored; [`CheckpointError::Store`].
     pub async fn read_checkpoint(&self) -> Result<Option<Checkpoint>, CheckpointError> {
         let caller = &self.shared().caller;
-        let read = caller.bounded(caller.backend.read_checkpoint()).await;
+        // Taken before the store is asked: against what is remembered meanwhile, by a
+        // write beside this read, an answer that is merely older would look like a loss.
         let remembered = caller.memory.checkpoint();
+        let read = caller.bounded(caller.backend.read_checkpoint()).await;
         match read.map_err(CheckpointError::Store)? {
             CheckpointRead::Present(checkpoint) => {
                 let stored = checkpoint.revision;

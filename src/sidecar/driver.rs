@@ -18,7 +18,7 @@ use super::history::History;
 use crate::backend::Hints;
 use crate::lease::NodeId;
 use crate::machine::{Action, EventKind, Input, Machine, Reason, Role, Snapshot, Transition};
-use crate::time::{Alarm, Clock};
+use crate::time::{Alarm, Clock, Moment};
 
 /// What the handles ask of the loop.
 #[derive(Debug)]
@@ -38,7 +38,10 @@ pub enum Departure {
     /// The lease is free.
     Released,
     /// The store could not be told; the lease frees itself at its end.
-    LeftToExpire,
+    LeftToExpire {
+        /// That end, by this node's clock.
+        free_at: Moment,
+    },
     /// This node did not lead.
     NotLeader,
 }
@@ -97,6 +100,9 @@ impl Driver {
     ) -> bool {
         let now = self.clock.now();
         let mut actions = Vec::new();
+        // A step that ends a tenure forgets it.
+        let tenure = self.machine.snapshot().tenure;
+        let free_at = tenure.map_or(now, |tenure| tenure.ends_at);
         self.machine.step(now, input, &mut actions);
         self.last_turn.store(now.as_nanos(), Ordering::Release);
         self.snapshots
@@ -104,7 +110,7 @@ impl Driver {
         let mut finished = false;
         for action in actions {
             match action {
-                Action::Announce(transition) => self.announce(&transition, waiting),
+                Action::Announce(transition) => self.announce(&transition, free_at, waiting),
                 Action::WarnSameId(session) => tracing::warn!(
                     election = %self.caller.name,
                     id = %self.caller.profile.node,
@@ -121,7 +127,12 @@ impl Driver {
         finished
     }
 
-    fn announce(&self, transition: &Transition, waiting: &mut Vec<oneshot::Sender<Departure>>) {
+    fn announce(
+        &self,
+        transition: &Transition,
+        free_at: Moment,
+        waiting: &mut Vec<oneshot::Sender<Departure>>,
+    ) {
         let late_by = self.clock.now().since(transition.at);
         let at = self.clock.wall().before(late_by);
         self.history.add(transition, at, &self.caller.profile.node);
@@ -129,7 +140,7 @@ impl Driver {
         if transition.kind == EventKind::Lost {
             let departure = match transition.reason {
                 Reason::Released => Departure::Released,
-                _ => Departure::LeftToExpire,
+                _ => Departure::LeftToExpire { free_at },
             };
             for reply in waiting.drain(..) {
                 let _ = reply.send(departure);
