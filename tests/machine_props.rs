@@ -10,7 +10,7 @@ use tenure::lease::{
     Acquired, Drift, Epoch, Hint, HoldReason, Holder, NodeId, Observed, Profile, Released, Renewed,
     SessionId, StoreError, Timing,
 };
-use tenure::machine::{Action, CallId, EventKind, Input, Machine, Role, Settings};
+use tenure::machine::{Action, CallId, EventKind, Input, Machine, Role, Settings, Tenure};
 use tenure::time::{Moment, UnixMs};
 
 /// What a test does next; numbers are folded into what is possible then.
@@ -103,6 +103,8 @@ struct Harness {
     /// The last send for this node's epoch that was answered well, or may yet be.
     sends: BTreeMap<Epoch, Moment>,
     must_drain: bool,
+    /// The lease that the store denied last while it stood, nobody else holding it.
+    denied: Option<Tenure>,
     finished: bool,
 }
 
@@ -158,6 +160,7 @@ impl Harness {
             led: BTreeSet::new(),
             sends: BTreeMap::new(),
             must_drain: false,
+            denied: None,
             finished: false,
         }
     }
@@ -204,7 +207,7 @@ impl Harness {
         let id = *ids.get(usize::from(which) % ids.len().max(1))?;
         let open = self.open.remove(&id)?;
         let call = CallId(id);
-        let ok = how % 4 != 0;
+        let ok = !how.is_multiple_of(4);
         Some(match open.kind {
             Kind::Acquire if !ok => Input::Acquired(call, Err(trouble(how / 4))),
             Kind::Acquire => {
@@ -296,6 +299,9 @@ impl Harness {
         let read = self.machine.snapshot().at(now);
         let before = self.machine.snapshot().clone();
         let wake = input == Input::Wake;
+        if matches!(input, Input::Renewed(_, Ok(Renewed::Lost(None)))) {
+            self.denied = before.tenure.or(self.denied);
+        }
         let mut actions = Vec::new();
         self.machine.step(now, input, &mut actions);
         let after = self.machine.snapshot().clone();
@@ -371,8 +377,16 @@ impl Harness {
     fn take(&mut self, before: &tenure::machine::Snapshot, action: Action) {
         match action {
             Action::Acquire {
-                call, floor, hold, ..
+                call,
+                floor,
+                hold,
+                incumbent,
             } => {
+                if incumbent {
+                    let denied = self.denied.expect("an incumbent of nothing");
+                    assert!(self.now < denied.leads_until, "an incumbent of the past");
+                    assert_eq!(floor, Some(denied.epoch), "another tenure came since");
+                }
                 assert!(floor >= self.floor, "a bid's floor fell");
                 assert!(
                     floor >= self.led.last().copied(),
