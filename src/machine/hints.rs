@@ -19,9 +19,11 @@ impl Machine {
             Hint::Gap => self.try_at = self.try_at.min(now),
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
-                    // Whoever was to go first has gone.
+                    // Whoever was to go first has gone: nothing is left to wait for, and
+                    // a node in cooldown learns the leader like all others.
                     self.defer_until = now;
                     self.look_again(now, Some(epoch));
+                    self.try_at = now;
                 }
             }
             Hint::Ended { epoch, prefer } => {
