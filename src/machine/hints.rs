@@ -19,7 +19,7 @@ impl Machine {
             Hint::Gap => self.try_at = self.try_at.min(now),
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
-                    self.look_again(now, Some(epoch));
+                    self.look_at_grant(now, epoch);
                 }
             }
             Hint::Ended { epoch, prefer } => {
@@ -34,7 +34,7 @@ impl Machine {
             }
             Hint::Present(observed) => match observed.holder {
                 Some((holder, _)) if Some(holder.epoch) <= known => {}
-                Some((holder, _)) => self.look_again(now, Some(holder.epoch)),
+                Some((holder, _)) => self.look_at_grant(now, holder.epoch),
                 // A hold told its end; nothing but a new leader changes that.
                 None if self.snapshot.hold.is_some() => {}
                 None => {
@@ -54,6 +54,17 @@ impl Machine {
             self.recheck_below = self.recheck_below.max(recheck_below);
         } else {
             self.plan_try(now, now);
+        }
+    }
+
+    /// Asks who was granted that epoch. The delays are manners about a free lease; a
+    /// lease that was just granted is not free, and without asking a node in its
+    /// cooldown would know of no leader until it is over. An epoch seen before, such
+    /// as this node's own, tells of no new grant.
+    fn look_at_grant(&mut self, now: Moment, epoch: Epoch) {
+        self.look_again(now, Some(epoch));
+        if self.acquiring.is_none() && Some(epoch) > self.floor {
+            self.try_at = now;
         }
     }
 
