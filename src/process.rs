@@ -2,7 +2,6 @@
 //!
 //! The threads are apart so that no number of HTTP clients can delay a renewal.
 
-use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,17 +13,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 mod banner;
+mod output;
 mod telling;
 
 pub use banner::effective;
 
 use banner::Banner;
+use output::Output;
 use telling::tell_status;
 
 use crate::api;
 use crate::backend::Store;
-use crate::config::{Config, LogFormat, Logging, Problem, Target};
-use crate::exit::{Exit, print_bytes, refuse};
+use crate::config::{Config, LogFormat, Problem, Target};
+use crate::exit::{Exit, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::sidecar::{Election, Options, Sidecar, StartError};
@@ -42,14 +43,25 @@ pub type Companion = fn(api_url: String);
 
 /// Runs a sidecar until it is told to stop.
 pub fn run(config: &Config, companion: Option<Companion>) -> Exit {
-    start_logging(config.logging);
+    let output = match Output::start(config.logging) {
+        Ok(output) => output,
+        Err(error) => {
+            return refuse(&[Problem::new(format!("no thread for the output: {error}"))]);
+        }
+    };
+    let exit = run_with(config, companion, &output);
+    output.flush();
+    exit
+}
+
+fn run_with(config: &Config, companion: Option<Companion>, output: &Output) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(async {
             match Prepared::new(config) {
-                Ok(prepared) => prepared.run(config, companion).await,
+                Ok(prepared) => prepared.run(config, companion, output).await,
                 Err(problems) => refuse(&problems),
             }
         }),
@@ -144,7 +156,7 @@ impl Address {
 }
 
 impl Prepared {
-    async fn run(self, config: &Config, companion: Option<Companion>) -> Exit {
+    async fn run(self, config: &Config, companion: Option<Companion>, output: &Output) -> Exit {
         let Self {
             address,
             store,
@@ -177,7 +189,7 @@ impl Prepared {
             guarantees: &store.guarantees(),
             api: &address.api_url,
         };
-        print_bytes(banner.text().as_bytes());
+        output.out.say(banner.text().into_bytes());
         let shared = api::Shared::new(&sidecar, boot_id, config.allow_hosts.clone());
         let (stop_api, stop) = watch::channel(false);
         let api = match serve_apart(address.listener, shared.router(), stop) {
@@ -190,7 +202,10 @@ impl Prepared {
             let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
         }
-        let exit = until_end(&sidecar, &shared, config, &mut signals).await;
+        let exit = tokio::select! {
+            exit = until_end(&sidecar, config, output, &mut signals) => exit,
+            () = tell_status(&shared, config, output) => Exit::Ok,
+        };
         // The API goes on answering "not leader" while the lease is given back.
         let stopped = within(STOP_TIME, sidecar.stop());
         tokio::select! {
@@ -278,8 +293,8 @@ fn max_connections() -> u32 {
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
 async fn until_end(
     sidecar: &Sidecar,
-    shared: &api::Shared,
     config: &Config,
+    output: &Output,
     signals: &mut Signals,
 ) -> Exit {
     tokio::select! {
@@ -287,13 +302,12 @@ async fn until_end(
             tracing::info!(signal = number, "stopping; a second signal aborts");
             Exit::Ok
         }
-        exit = leadership(sidecar, config) => exit,
-        () = tell_status(shared, config) => Exit::Ok,
+        exit = leadership(sidecar, config, output) => exit,
     }
 }
 
 /// Ends where `--wait` or `--once` say so; never, without them.
-async fn leadership(sidecar: &Sidecar, config: &Config) -> Exit {
+async fn leadership(sidecar: &Sidecar, config: &Config, output: &Output) -> Exit {
     let Some(election) = sidecar.elections().first() else {
         return Exit::Failure;
     };
@@ -304,7 +318,8 @@ async fn leadership(sidecar: &Sidecar, config: &Config) -> Exit {
         if config.logging.format == LogFormat::Json {
             tracing::error!("leadership was not had within --wait {limit}");
         } else {
-            anstream::eprintln!("tenure: leadership was not had within --wait {limit}");
+            let text = format!("tenure: leadership was not had within --wait {limit}\n");
+            output.err.say(text.into_bytes());
         }
         return Exit::NotLeader;
     }
@@ -348,24 +363,4 @@ impl Signals {
             _ = self.interrupt.recv() => 2,
         }
     }
-}
-
-fn start_logging(logging: Logging) {
-    let Some(level) = logging.level else {
-        return;
-    };
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let logs = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        // It would tell of a stderr that cannot be written to on stderr, and panic: a
-        // reader of the logs that goes away must not take the leader with it.
-        .log_internal_errors(false);
-    // Only an embedding test could have set one before.
-    let _ = match logging.format {
-        LogFormat::Text => logs.try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
-    };
 }

@@ -2,15 +2,15 @@
 
 use std::io::IsTerminal as _;
 
+use super::output::Output;
 use crate::api::Shared;
 use crate::config::{Config, LogFormat};
-use crate::exit::print_bytes;
 use crate::machine::State;
 use crate::sidecar::Election;
 use crate::time::pause;
 
 /// Tells every election's status at the interval that is configured; for ever.
-pub async fn tell_status(shared: &Shared, config: &Config) {
+pub async fn tell_status(shared: &Shared, config: &Config, output: &Output) {
     let Some(every) = config.status_every else {
         return std::future::pending().await;
     };
@@ -21,7 +21,7 @@ pub async fn tell_status(shared: &Shared, config: &Config) {
                 LogFormat::Text => status_line(election, signs),
                 LogFormat::Json => json_line(shared, election),
             };
-            print_bytes(line.as_bytes());
+            output.out.say(line.into_bytes());
         }
         pause(every).await;
     }
