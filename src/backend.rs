@@ -6,6 +6,8 @@
 
 mod guarantees;
 
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "redis")]
