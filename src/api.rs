@@ -2,6 +2,7 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod extract;
 mod guard;
 mod leadership;
 mod listener;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -26,6 +27,9 @@ use crate::machine::State;
 use crate::sidecar::{Election, Options, Sidecar};
 use crate::time::{BootClock, Clock, pause, within};
 
+/// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
+/// that call select(2).
+const FILES: u64 = 4096;
 /// SIGTERM is answered with exit 0 within the drain and this.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
@@ -94,7 +98,7 @@ impl Prepared {
 
     async fn run(self, config: &Config, companion: Option<Companion>) -> Exit {
         let clock: Arc<dyn Clock> = Arc::new(BootClock);
-        let store = match open(&config.target, config.timing.call_timeout(), &clock) {
+        let store = match open(config, &clock) {
             Ok(store) => store,
             Err(problem) => return refuse(&[problem]),
         };
@@ -163,12 +167,8 @@ fn start(store: &Arc<dyn Store>, options: &Options) -> Result<(Sidecar, SessionI
 
 /// Opens a store. Only what this machine alone decides can fail here: a server that
 /// is away is trouble to wait out, not a reason to end.
-pub(crate) fn open(
-    target: &Target,
-    call_timeout: Duration,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Store>, Problem> {
-    match target {
+fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Problem> {
+    match &config.target {
         #[cfg(feature = "file")]
         Target::File(path) => {
             let store = crate::backend::file::FileStore::open(path, Arc::clone(clock));
@@ -178,7 +178,7 @@ pub(crate) fn open(
         #[cfg(feature = "redis")]
         Target::Redis(target) => Ok(Arc::new(crate::backend::redis::RedisStore::new(
             target.clone(),
-            call_timeout,
+            config.timing.call_timeout(),
             Arc::clone(clock),
         ))),
     }
@@ -198,11 +198,25 @@ fn serve_apart(
         .spawn(move || {
             runtime.block_on(async move {
                 match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => api::serve(listener, router, stop).await,
+                    Ok(listener) => api::serve(listener, router, max_connections(), stop).await,
                     Err(error) => tracing::error!(%error, "the API cannot listen"),
                 }
             });
         })
+}
+
+/// As many API connections as leave file descriptors for the election: a long-poll
+/// takes two, and a store that was lost needs one to be reached again.
+fn max_connections() -> u32 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        // Refused: what there is has to do.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
+    u32::try_from(files.min(FILES) / 4).unwrap_or(1).max(1)
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
@@ -312,7 +326,7 @@ impl Signals {
     }
 }
 
-pub(crate) fn start_logging(logging: Logging) {
+fn start_logging(logging: Logging) {
     let Some(level) = logging.level else {
         return;
     };

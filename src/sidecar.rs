@@ -1,5 +1,6 @@
 //! The only loop: drives one machine per election over one connection to a store.
 
+mod callbacks;
 mod calls;
 mod checkpoint;
 mod driver;
@@ -190,7 +191,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         commands: send,
         history,
         last_turn,
-        last_known: checkpoint::LastKnown::default(),
+        last_known: election::LastKnown::default(),
     });
     (election, driver)
 }

@@ -7,9 +7,9 @@ use hyper::header::{
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
 };
 
+use super::extract::Of;
 use super::guard::read_body;
 use super::problem::Problem;
-use super::route::Of;
 use crate::lease::{Epoch, Revision};
 use crate::sidecar::{CheckpointError, Condition};
 

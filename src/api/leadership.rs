@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::extract::{Asked, Of};
 use super::guard::read_json;
 use super::problem::Problem;
-use super::route::{Asked, Of};
 use super::status::{self, Status};
 use crate::lease::{Epoch, NodeId, Validity};
 use crate::machine::{Snapshot, State as ElectionState};

@@ -19,14 +19,18 @@ use crate::time::{pause, within};
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Request line and headers together; beyond it 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// Connections at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1024;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
-/// Serves until `stop` turns true, then lets open requests finish briefly.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Serves until `stop` turns true, then lets open requests finish briefly. At most
+/// `max_connections` are open at once; further ones wait in the kernel's queue.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    max_connections: u32,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(max_connections as usize));
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -52,8 +56,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         }
     }
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = within(GOODBYE_TIME, places.acquire_many(all)).await;
+    let _ = within(GOODBYE_TIME, places.acquire_many(max_connections)).await;
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

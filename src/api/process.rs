@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::extract::Of;
 use super::problem::Problem;
-use super::route::Of;
 use super::status::Status;
 
 /// GET `/`: the status with the leader's id as `name`, which clients of the

@@ -1,15 +1,13 @@
 //! Which path leads where, and to which election.
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, post};
 use hyper::StatusCode;
-use hyper::http::request::Parts;
 
 use super::problem::Problem;
 use super::{Shared, checkpoint, guard, leadership, process};
-use crate::sidecar::Election;
 
 /// All routes of the API listener.
 pub fn router(shared: Shared) -> Router {
@@ -60,46 +58,4 @@ async fn wrong_method(request: Request) -> Response {
         request.method()
     );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response()
-}
-
-/// The election that a path names; without a name the first one.
-pub struct Of(pub Election);
-
-impl FromRequestParts<Shared> for Of {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, shared).await;
-        let params = params.map_err(|error| Problem::malformed(error.to_string()))?;
-        let name = params
-            .iter()
-            .find_map(|(key, value)| (key == "name").then_some(value));
-        let found = match name {
-            None => shared.elections.first(),
-            Some(name) => shared
-                .elections
-                .iter()
-                .find(|election| election.name().as_str() == name),
-        };
-        found.cloned().map(Of).ok_or_else(|| {
-            let detail = format!(
-                "this sidecar takes no part in an election {}; see /elections",
-                name.unwrap_or_default()
-            );
-            Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
-        })
-    }
-}
-
-/// The query, refused in the same voice as everything else.
-pub struct Asked<T>(pub T);
-
-impl<T: serde::de::DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
-        let query = Query::from_request_parts(parts, shared).await;
-        let Query(query) = query.map_err(|error| Problem::malformed(error.body_text()))?;
-        Ok(Self(query))
-    }
 }

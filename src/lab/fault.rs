@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::process::Signal;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::fleet::Node;
 use super::judge::{Verdict, judge};
-use super::log::{Log, Record, What, counter};
+use super::log::{Leading, Log, Record, What, claim, counter, overview, refused};
 use super::options::{Backend, Fault, Options};
 use super::proxy::Proxy;
 use super::report::{Report, Row};
@@ -46,17 +48,15 @@ impl Drop for Home {
     }
 }
 
-/// Who leads, since when, under which epoch.
-#[derive(Clone, Copy, Debug)]
-struct Leading {
-    at: Moment,
-    node: usize,
-    epoch: u64,
-}
-
 impl Lab {
     /// Starts the fleet and waits until its first leader counts.
     pub async fn start(options: &Options, show: Show) -> anyhow::Result<Self> {
+        if let Some(server) = options.backend.as_ref().and_then(|it| it.target.server()) {
+            let reached = TcpStream::connect(&server).await;
+            reached.with_context(|| {
+                format!("nothing answers at {server}: start the store, or leave --backend away")
+            })?;
+        }
         let name = SessionId::random()?;
         let election = format!("lab-{}", name.as_str().get(..8).unwrap_or_default());
         let (backend, home) = match &options.backend {
@@ -140,7 +140,7 @@ impl Lab {
         let at = BootClock.now();
         let mut stale_answers = 0;
         let new = match fault {
-            Fault::Stop | Fault::Kill => self.end(old, fault).await?,
+            Fault::Stop | Fault::Kill => self.end(old, at, fault).await?,
             Fault::Pause => {
                 let (new, stale) = self.pause(old, at).await?;
                 stale_answers = stale;
@@ -172,23 +172,20 @@ impl Lab {
             lost: verdict.lost - verdict_before.lost,
             doubled: verdict.doubled - verdict_before.doubled,
         };
-        let ms = row.leaderless_ms;
-        self.show.line(&format!(
-            "{} leads after {ms:.1} ms, counter {before} > {after}",
-            row.new_leader
-        ));
+        self.show
+            .line(&format!("all is well again (counter {before} > {after})"));
         Ok(row)
     }
 
     /// SIGTERM or SIGKILL; afterwards the node is started anew.
-    async fn end(&mut self, old: Leading, fault: Fault) -> anyhow::Result<Leading> {
+    async fn end(&mut self, old: Leading, at: Moment, fault: Fault) -> anyhow::Result<Leading> {
         let signal = if fault == Fault::Stop {
             Signal::TERM
         } else {
             Signal::KILL
         };
         self.nodes[old.node].signal(signal)?;
-        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let new = self.successor(old, at).await?;
         self.nodes[old.node].ended().await?;
         self.nodes[old.node] = self.start_node(old.node).await?;
         Ok(new)
@@ -199,7 +196,7 @@ impl Lab {
     async fn pause(&mut self, old: Leading, at: Moment) -> anyhow::Result<(Leading, u64)> {
         let node = &self.nodes[old.node];
         node.signal(Signal::STOP)?;
-        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let new = self.successor(old, at).await?;
         let mut waiting = JoinSet::new();
         for _ in 0..WAITING_REQUESTS {
             let client = node.client.clone();
@@ -214,6 +211,7 @@ impl Lab {
             stale += u64::from(body["is_leader"] == true);
         }
         self.follows(old.node, BootClock.now()).await?;
+        self.bounces(old, at).await?;
         Ok((new, stale))
     }
 
@@ -223,7 +221,7 @@ impl Lab {
             anyhow::bail!("no proxy stands before the store");
         };
         proxy.set_cut(true);
-        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let new = self.successor(old, at).await?;
         let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
         pause(rest).await;
         proxy.set_cut(false);
@@ -269,6 +267,23 @@ impl Lab {
         self.log.until("the next leader", self.bound(), newer).await
     }
 
+    async fn successor(&self, old: Leading, at: Moment) -> anyhow::Result<Leading> {
+        let new = self.next_leader(old.epoch, Some(old.node)).await?;
+        let (name, leaderless) = (&self.nodes[new.node].name, ms(new.at.since(at)));
+        self.show
+            .line(&format!("{name} leads after {leaderless:.1} ms"));
+        Ok(new)
+    }
+
+    /// Until the worker of a node that came back has tried to write, and bounced: it
+    /// believes that it still leads.
+    async fn bounces(&self, old: Leading, since: Moment) -> anyhow::Result<()> {
+        let bounced = |records: &[Record]| (refused(records, since, old) > 0).then_some(());
+        self.log
+            .until("the stale write to bounce", self.bound(), bounced)
+            .await
+    }
+
     /// Until a node that came back has said that it does not lead.
     async fn follows(&self, node: usize, since: Moment) -> anyhow::Result<()> {
         let follows = |records: &[Record]| {
@@ -312,17 +327,10 @@ impl Lab {
             return;
         }
         let (show, log) = (self.show.clone(), self.log.clone());
+        let names = self.options.nodes;
         self._moving.spawn(async move {
             loop {
-                let records = log.records();
-                let newest = records.iter().filter_map(claim).max_by_key(|it| it.epoch);
-                if let Some(leader) = newest {
-                    let (node, epoch) = (leader.node + 1, leader.epoch);
-                    let count = counter(&records);
-                    show.moving(&format!(
-                        "          node-{node} leads, epoch {epoch}, counter {count}"
-                    ));
-                }
+                show.moving(&overview(&log.records(), names));
                 pause(Duration::from_millis(100)).await;
             }
         });
@@ -357,25 +365,4 @@ impl Lab {
 
 fn ms(span: Duration) -> f64 {
     span.as_secs_f64() * 1000.0
-}
-
-fn claim(record: &Record) -> Option<Leading> {
-    match &record.what {
-        What::Status(status) if status.is_leader => Some(Leading {
-            at: record.at,
-            node: record.node,
-            epoch: status.fence_token?,
-        }),
-        _ => None,
-    }
-}
-
-fn refused(records: &[Record], since: Moment, old: Leading) -> u64 {
-    let bounced = |record: &&Record| match &record.what {
-        What::Worker(Event::Refused { epoch, .. }) => {
-            record.at >= since && record.node == old.node && *epoch == old.epoch
-        }
-        _ => false,
-    };
-    records.iter().filter(bounced).count() as u64
 }

@@ -89,7 +89,7 @@ impl Log {
         };
         let bounded = within(bound, wait).await.flatten();
         bounded.ok_or_else(|| {
-            let bound = humantime::format_duration(bound);
+            let bound = humantime::format_duration(Duration::from_secs(bound.as_secs()));
             anyhow::anyhow!("waited {bound} in vain for {what}")
         })
     }
@@ -102,4 +102,57 @@ pub(super) fn counter(records: &[Record]) -> u64 {
         _ => None,
     };
     records.iter().filter_map(value).max().unwrap_or(0)
+}
+
+/// Who leads, since when, under which epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leading {
+    pub at: Moment,
+    pub node: usize,
+    pub epoch: u64,
+}
+
+/// What a record says of a leader, if anything.
+pub(super) fn claim(record: &Record) -> Option<Leading> {
+    match &record.what {
+        What::Status(status) if status.is_leader => Some(Leading {
+            at: record.at,
+            node: record.node,
+            epoch: status.fence_token?,
+        }),
+        _ => None,
+    }
+}
+
+/// Writes of an old leader that bounced.
+pub(super) fn refused(records: &[Record], since: Moment, old: Leading) -> u64 {
+    let bounced = |record: &&Record| match &record.what {
+        What::Worker(Event::Refused { epoch, .. }) => {
+            record.at >= since && record.node == old.node && *epoch == old.epoch
+        }
+        _ => false,
+    };
+    records.iter().filter(bounced).count() as u64
+}
+
+/// Who leads and who follows, for the moving line.
+pub(super) fn overview(records: &[Record], nodes: usize) -> String {
+    let newest = records.iter().filter_map(claim).max_by_key(|it| it.epoch);
+    let leads = |node: usize| {
+        let last = records.iter().rev().find_map(|record| match &record.what {
+            What::Status(status) if record.node == node => Some(status.is_leader),
+            _ => None,
+        });
+        last == Some(true) && newest.is_some_and(|newest| newest.node == node)
+    };
+    let mut line = "          ".to_owned();
+    for node in 0..nodes {
+        let sign = if leads(node) {
+            "\u{1f451}"
+        } else {
+            "\u{1f465}"
+        };
+        line += &format!("{sign} node-{}  ", node + 1);
+    }
+    line + &format!("counter {}", counter(records))
 }

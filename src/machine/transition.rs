@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::snapshot::State;
+use super::state::State;
 use crate::lease::{Epoch, NodeId};
 use crate::time::Moment;
 

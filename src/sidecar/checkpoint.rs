@@ -1,7 +1,5 @@
 //! The checkpoint as the app uses it: read by every node, written by the leader.
 
-use tokio::sync::Mutex;
-
 use super::election::Election;
 use crate::lease::checkpoint::MAX_BYTES;
 use crate::lease::{
@@ -50,12 +48,6 @@ pub enum CheckpointError {
     /// The store.
     #[error("{0}")]
     Store(StoreError),
-}
-
-/// What the sidecar knows of the stored revision, and under which epoch it read it.
-#[derive(Debug, Default)]
-pub(super) struct LastKnown {
-    known: Mutex<Option<(Epoch, Option<Revision>)>>,
 }
 
 impl Election {

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::calls::Caller;
-use super::checkpoint::LastKnown;
 use super::driver::{Command, Departure};
 use super::history::{Entry, History};
 use super::watch::Watch;
-use crate::lease::NodeId;
-use crate::lease::{ElectionName, Epoch, Profile, StoreError, Timing, Validity};
+use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
 use crate::machine::Snapshot;
 use crate::time::{Clock, Moment};
 
@@ -31,6 +29,12 @@ pub(super) struct Shared {
     pub history: Arc<History>,
     pub last_turn: Arc<AtomicU64>,
     pub last_known: LastKnown,
+}
+
+/// What the sidecar knows of the stored revision, and under which epoch it read it.
+#[derive(Debug, Default)]
+pub(super) struct LastKnown {
+    pub known: Mutex<Option<(Epoch, Option<Revision>)>>,
 }
 
 /// What the store says of a token, beside what it says of the election.

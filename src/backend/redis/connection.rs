@@ -24,10 +24,20 @@ const GREETING_LIMIT: usize = 512;
 pub(super) struct Opened {
     pub connection: MultiplexedConnection,
     /// Moves the bytes; the connection is dead when it ends.
-    pub driver: JoinHandle<()>,
+    pub driver: Driver,
     /// Which start of which server this is.
     pub run_id: String,
     pub version: String,
+}
+
+/// The task behind a connection. Dropping this closes the socket, so that no request
+/// waits in it to be sent later.
+pub(super) struct Driver(pub JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Connects, logs in and checks the server. `timeout` bounds each step that waits
@@ -51,19 +61,14 @@ pub(super) async fn open(
         .await
         .ok_or_else(|| silent(target, timeout))?
         .map_err(|error| refused(&error, target))?;
-    let driver = tokio::spawn(driver);
-    match check(&mut connection, target).await {
-        Ok((run_id, version)) => Ok(Opened {
-            connection,
-            driver,
-            run_id,
-            version,
-        }),
-        Err(error) => {
-            driver.abort();
-            Err(error)
-        }
-    }
+    let driver = Driver(tokio::spawn(driver));
+    let (run_id, version) = check(&mut connection, target).await?;
+    Ok(Opened {
+        connection,
+        driver,
+        run_id,
+        version,
+    })
 }
 
 /// The name is resolved at each attempt: a failover may have moved it.

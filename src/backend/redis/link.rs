@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
 use super::connection::{self, Opened};
 use super::reply;
@@ -303,18 +303,9 @@ fn pushes_to(
     }
 }
 
-/// Ends the driver with the supervisor.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Keeps subscriptions as listeners want them, until the connection is given up.
 async fn serve(link: &Link, opened: Opened, generation: u64) {
-    let mut driver = Driver(opened.driver);
+    let mut driver = opened.driver;
     let live = Live {
         connection: opened.connection,
         driver: driver.0.abort_handle(),

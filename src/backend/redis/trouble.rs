@@ -2,7 +2,9 @@
 //!
 //! A request that Redis answered with one of its own errors was refused whole: the
 //! scripts read and check everything first, and Redis refuses their first write or
-//! none. Without an answer nothing is known.
+//! none. Only a user whose rights cover some of a script's commands is refused in the
+//! middle: then a lease was not granted, for it is written last, and may have been
+//! released. Without an answer nothing is known.
 
 use redis::{ErrorKind, RedisError};
 
@@ -144,11 +146,6 @@ fn plain(detail: &str, address: &str) -> (StoreError, bool) {
     }
     if detail.contains("executing the script can't") {
         return (StoreError::Rejected(no_right(detail, address)), false);
-    }
-    if detail.contains("without any password configured") {
-        return rejected(format!(
-            "the address of {address} has a password, but this Redis has none: leave it out"
-        ));
     }
     if detail.contains("DB index is out of range") {
         return rejected(format!(
