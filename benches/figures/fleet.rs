@@ -117,6 +117,7 @@ pub struct Fleet {
 /// How a fleet is set up.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
+    /// One name, or several with commas; the first is the one that is followed.
     pub election: &'a str,
     pub nodes: usize,
     pub ttl: Duration,
@@ -129,11 +130,15 @@ impl Fleet {
     pub fn start(store: &Store, setup: Setup<'_>) -> anyhow::Result<Self> {
         let flags = [
             ("--backend", store.url()),
-            ("--election", setup.election.to_owned()),
             ("--ttl", format!("{}ms", setup.ttl.as_millis())),
         ];
+        let elections = setup
+            .election
+            .split(',')
+            .map(|name| ("--election", name.to_owned()));
         let flags = flags
             .into_iter()
+            .chain(elections)
             .flat_map(|(flag, value)| [flag.to_owned(), value]);
         let (send, sightings) = channel();
         let mut fleet = Self {
