@@ -17,6 +17,7 @@ mod faults {
     use super::redis_server;
 
     mod cluster;
+    mod forgetting;
     mod history;
     mod http;
     mod network;
@@ -25,6 +26,7 @@ mod faults {
     mod planted;
     mod processes;
     mod proxy;
+    mod refusals;
     mod stores;
     mod watchers;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::history::{Answer, At, Fate, Recorder, revision};
+use super::history::{Answer, At, Fate, Recorder};
 use super::http::Http;
 use super::node::{Node, Setup};
 use super::oracle;
@@ -15,6 +15,12 @@ use super::watchers::{self, Place};
 pub const TTL: Duration = Duration::from_secs(1);
 /// A bound for what takes as long as a busy machine needs.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// What `/status` calls the longest leaderless time after a crash, at that lease:
+/// checked against a node at each start.
+pub const WORST: Duration = Duration::from_millis(1345);
+/// What a hold adds, where a store lost data: the TTL, lengthened for drift.
+pub const HOLD: Duration = Duration::from_millis(1012);
 
 /// A leadership, as first heard of.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +87,13 @@ impl Cluster {
         let node = Node::start(&member.setup);
         member.place.move_to(Some(node.address));
         member.node = Some(node);
+        let timing = &self.http(index).get("/status").unwrap().json()["timing"];
+        if timing["ttl_ms"] == 1000 {
+            assert!(
+                timing["worst_case_failover_ms"].as_u64() <= Some(1345),
+                "{timing}"
+            );
+        }
     }
 
     pub fn node(&self, index: usize) -> &Node {
@@ -149,16 +162,13 @@ impl Cluster {
         watchers::write(&self.recorder, index, &mut http, token, value)
     }
 
-    /// What `/status` calls the longest leaderless time after a crash.
-    pub fn worst(&self) -> Duration {
-        let index = (0..self.len()).find(|index| self.runs(*index)).unwrap();
-        let json = self.http(index).get("/status").unwrap().json();
-        Duration::from_millis(json["timing"]["worst_case_failover_ms"].as_u64().unwrap())
-    }
-
-    /// What a hold adds, where a store lost data: one TTL, lengthened for drift.
-    pub fn hold(&self) -> Duration {
-        TTL.mul_f64(1.02)
+    /// Gives leadership up, with everybody free to try.
+    pub fn step_down(&self, index: usize) {
+        let json = [("Content-Type", "application/json")];
+        let body = br#"{"cooldown_ms":0,"wait_ms":5000}"#;
+        let mut http = self.http(index);
+        let response = http.ask("POST", "/leadership/stepdown", &json, body);
+        assert!(matches!(response.unwrap().status, 200 | 503));
     }
 
     /// Who leads now.
@@ -255,9 +265,4 @@ impl Drop for Cluster {
             // A stopped process ends at SIGKILL all the same.
         }
     }
-}
-
-/// A revision as text.
-pub fn parse(text: &str) -> super::history::Revision {
-    revision(text).unwrap()
 }

@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, SOON, TTL};
+use super::cluster::{Cluster, SOON, TTL, WORST};
 use super::history::Fate;
-use super::proxy::{Direction, Proxy, Trap, Way};
-use super::redis_server::RedisServer;
-
-/// A Redis, and a proxy before it for each node.
-struct Net {
-    redis: RedisServer,
-    proxies: Vec<Proxy>,
-}
-
-impl Net {
-    fn new(nodes: usize) -> Self {
-        let redis = RedisServer::start_durable();
-        let proxies = (0..nodes).map(|_| Proxy::start(redis.port())).collect();
-        Self { redis, proxies }
-    }
-
-    fn urls(&self) -> Vec<String> {
-        self.proxies.iter().map(Proxy::url).collect()
-    }
-
-    fn lease(&self) -> String {
-        let lease = self.redis.command(&["GET", "tenure:{default}:leader"]);
-        lease.text().to_owned()
-    }
-}
+use super::proxy::{Direction, Trap, Way};
+use super::stores::Net;
 
 /// How a script's reply, or a request of so many arguments, looks in RESP.
 const GRANTED: &str = "$3\r\nwon\r\n";
+const RENEWED: &str = "$4\r\nkept\r\n";
 const RELEASE: &str = "*12\r\n$7\r\nEVALSHA";
 const RENEW: &str = "*9\r\n$7\r\nEVALSHA";
 
@@ -65,7 +43,7 @@ fn late_grant() {
             net.proxies[late].set(Way::Hold, Way::Hold);
         }
         cluster.launch(first);
-        let next = cluster.leader_after(epoch, cluster.recorder.now(), cluster_worst());
+        let next = cluster.leader_after(epoch, cluster.recorder.now(), WORST);
         assert_eq!(next.node, first);
         cluster.wait_for_write(next.epoch);
         trap.let_go();
@@ -80,10 +58,6 @@ fn late_grant() {
         assert!(!cluster.recorder.history().answers.iter().any(led));
         cluster.judge();
     }
-}
-
-fn cluster_worst() -> Duration {
-    Duration::from_millis(1344)
 }
 
 /// lost-reply: the grant is found again by the next try; nobody waits for a TTL.
@@ -113,7 +87,7 @@ fn delayed_write() {
     trap.wait_caught(SOON);
     let held_at = cluster.recorder.now();
     cluster.kill(lead.node);
-    let next = cluster.leader_after(lead.epoch, held_at, cluster_worst());
+    let next = cluster.leader_after(lead.epoch, held_at, WORST);
     cluster.wait_for_write(next.epoch);
     std::thread::sleep((TTL * 3).saturating_sub(cluster.recorder.now() - held_at));
     trap.let_go();
@@ -160,10 +134,14 @@ fn release_race() {
     let cluster = Cluster::start(&net.urls());
     let lead = cluster.leader();
     cluster.wait_for_write(lead.epoch);
+    // The script is known to the server once a renewal was answered.
+    let answered = net.proxies[lead.node].trap(Direction::Replies, RENEWED);
+    answered.wait_caught(SOON);
+    answered.let_go();
     let trap = net.proxies[lead.node].trap(Direction::Requests, RENEW);
     trap.wait_caught(SOON);
     let asked_at = cluster.recorder.now();
-    step_down(&cluster, lead.node);
+    cluster.step_down(lead.node);
     // The connection with the renewal in it must first be given up.
     let next = cluster.leader_after(lead.epoch, asked_at, TTL);
     cluster.wait_for_write(next.epoch);
@@ -183,11 +161,14 @@ fn release_race() {
 fn late_release() {
     let net = Net::new(1);
     let cluster = Cluster::start(&net.urls());
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let first = cluster.leader();
+    cluster.wait_for_write(first.epoch);
+    // The script is known to the server once a release was answered.
+    cluster.step_down(0);
+    let lead = cluster.leader_after(first.epoch, cluster.recorder.now(), WORST);
     let trap = net.proxies[0].trap(Direction::Requests, RELEASE);
     let asked_at = cluster.recorder.now();
-    step_down(&cluster, 0);
+    cluster.step_down(0);
     trap.wait_caught(SOON);
     let again = cluster.leader_after(lead.epoch, asked_at, TTL * 2);
     cluster.wait_for_write(again.epoch);
@@ -197,15 +178,6 @@ fn late_release() {
     assert!(net.lease().starts_with(&again.epoch.to_string()));
     cluster.wait_for_write(again.epoch);
     cluster.judge();
-}
-
-fn step_down(cluster: &Cluster, node: usize) {
-    let json = [("Content-Type", "application/json")];
-    let body = br#"{"cooldown_ms":0,"wait_ms":5000}"#;
-    let response = cluster
-        .http(node)
-        .ask("POST", "/leadership/stepdown", &json, body);
-    assert!(matches!(response.unwrap().status, 200 | 503));
 }
 
 /// partition-leader, one-way: the leader stops before anyone else can start.
@@ -218,7 +190,7 @@ fn partition(requests: Way, replies: Way) {
         let cut_at = cluster.recorder.now();
         net.proxies[lead.node].set(requests, replies);
         // A renewal that still gets through is renewed once more by the store alone.
-        let bound = cluster_worst() + TTL / 3;
+        let bound = WORST + TTL / 3;
         let next = cluster.leader_after(lead.epoch, cut_at, bound);
         assert_ne!(next.node, lead.node);
         let cut_off = cluster.ask(lead.node);
@@ -267,7 +239,7 @@ fn blackhole() {
         }
         let healed_at = cluster.recorder.now();
         // Whoever leads then, within the bound, and be it the same one.
-        let lead = cluster.leader_after(lead.epoch - 1, healed_at, cluster_worst());
+        let lead = cluster.leader_after(lead.epoch - 1, healed_at, WORST);
         cluster.wait_for_write(lead.epoch);
     }
     cluster.judge();
@@ -307,7 +279,7 @@ fn lossy() {
         proxy.heal();
     }
     let healed_at = cluster.recorder.now();
-    let lead = cluster.leader_after(0, healed_at, cluster_worst());
+    let lead = cluster.leader_after(0, healed_at, WORST);
     cluster.wait_for_write(lead.epoch);
     cluster.judge();
 }

@@ -128,6 +128,10 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub fn set(&self, requests: Way, replies: Way) {
         self.change(|rules| {
             rules.requests = requests;
