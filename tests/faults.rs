@@ -16,6 +16,7 @@ mod redis_server;
 mod faults {
     use super::redis_server;
 
+    mod clocks;
     mod cluster;
     mod forgetting;
     mod history;
@@ -27,6 +28,7 @@ mod faults {
     mod processes;
     mod proxy;
     mod refusals;
+    mod soak;
     mod stores;
     mod watchers;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::history::{Answer, At, Fate, Recorder};
+use super::history::{Answer, At, Fate, Recorder, Write};
 use super::http::Http;
 use super::node::{Node, Setup};
 use super::oracle;
@@ -208,6 +208,21 @@ impl Cluster {
         })
     }
 
+    /// Until when a leader that was killed may have told its app that it leads: nobody
+    /// else may lead before.
+    pub fn promised(&self, lead: Lead) -> At {
+        let history = self.recorder.history();
+        let own = |a: &&Answer| a.is_leader && a.token == Some(lead.epoch);
+        let until = |a: &Answer| Some(a.sent + a.left?);
+        history
+            .answers
+            .iter()
+            .filter(own)
+            .filter_map(until)
+            .max()
+            .unwrap()
+    }
+
     /// Waits for an answer of that node, asked from now on.
     pub fn wait_for(&self, index: usize, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
         let now = self.recorder.now();
@@ -217,16 +232,26 @@ impl Cluster {
         })
     }
 
-    /// Waits until the leader of that epoch has had a write accepted from now on.
-    pub fn wait_for_write(&self, epoch: u64) {
+    /// Waits for a leader that works: a write sent from now on and accepted.
+    pub fn working_leader(&self) -> Lead {
+        self.wait_for_write(0)
+    }
+
+    /// Waits for such a write under that epoch, or a later one.
+    pub fn wait_for_write(&self, epoch: u64) -> Lead {
         let now = self.recorder.now();
+        let wanted = |write: &&Write| {
+            let accepted = matches!(write.fate, Fate::Accepted(_));
+            accepted && write.sent >= now && write.token >= epoch
+        };
         self.recorder.wait("an accepted write", SOON, |history| {
-            let mut writes = history.writes.iter().rev();
-            writes.find(|write| {
-                write.token == epoch && write.sent >= now && matches!(write.fate, Fate::Accepted(_))
-            })?;
-            Some(())
-        });
+            let last = history.writes.iter().rev().find(wanted)?;
+            Some(Lead {
+                node: last.node,
+                epoch: last.token,
+                at: last.received,
+            })
+        })
     }
 
     /// The store lost what it does not claim to keep.
@@ -247,7 +272,7 @@ impl Cluster {
         }
         let history = self.recorder.history().clone();
         let leaders = history.answers.iter().filter(|a| a.is_leader).count();
-        let accepted = |write: &&super::history::Write| matches!(write.fate, Fate::Accepted(_));
+        let accepted = |write: &&Write| matches!(write.fate, Fate::Accepted(_));
         let writes = history.writes.iter().filter(accepted).count();
         assert!(
             leaders > 0 && writes > 0,

@@ -18,9 +18,8 @@ enum Leader {
 
 /// Injects `loss` and judges who leads next. A leader that lives is the incumbent:
 /// it may go on at once, under a new epoch. Anybody else waits out the longest lease.
-fn forget(leader: Leader, cluster: &mut Cluster, loss: impl FnOnce()) -> Lead {
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+fn forget(leader: Leader, cluster: &mut Cluster, loss: impl FnOnce()) -> Forgotten {
+    let lead = cluster.working_leader();
     // Whoever is to remember must have seen the epoch.
     for index in 0..cluster.len() {
         let seen = |answer: &super::history::Answer| answer.term == Some(lead.epoch);
@@ -36,11 +35,38 @@ fn forget(leader: Leader, cluster: &mut Cluster, loss: impl FnOnce()) -> Lead {
     cluster.note_loss();
     // A lease that stands is waited for first, then the hold begins.
     let next = cluster.leader_after(lead.epoch, over_at, WORST + HOLD);
-    if next.node != lead.node || leader == Leader::Dies {
-        waited(lost_at, next);
+    let promised = cluster.promised(lead);
+    if leader == Leader::Dies {
+        assert_ne!(next.node, lead.node);
+        assert!(
+            next.at >= promised,
+            "{:?} before the lease ended",
+            promised - next.at
+        );
     }
     cluster.wait_for_write(next.epoch);
-    next
+    Forgotten {
+        lead,
+        lost_at,
+        next,
+    }
+}
+
+struct Forgotten {
+    lead: Lead,
+    lost_at: At,
+    next: Lead,
+}
+
+impl Forgotten {
+    /// Nobody but the incumbent was granted before the longest TTL had passed.
+    #[track_caller]
+    fn held(self) -> Lead {
+        if self.next.node != self.lead.node {
+            waited(self.lost_at, self.next);
+        }
+        self.next
+    }
 }
 
 #[track_caller]
@@ -53,8 +79,8 @@ fn waited(since: At, next: Lead) {
 fn forget_twice(mut loss: impl FnMut(&mut RedisServer), redis: RedisServer) {
     let mut redis = redis;
     let mut cluster = Cluster::start(&[redis.url(), redis.url()]);
-    forget(Leader::Lives, &mut cluster, || loss(&mut redis));
-    forget(Leader::Dies, &mut cluster, || loss(&mut redis));
+    forget(Leader::Lives, &mut cluster, || loss(&mut redis)).held();
+    forget(Leader::Dies, &mut cluster, || loss(&mut redis)).held();
     cluster.judge();
 }
 
@@ -67,13 +93,23 @@ fn flush_all() {
     );
 }
 
-/// store-flush, one key alone.
+/// store-flush, one key alone. The other one tells until when the lease was, so that
+/// nobody who asks after that need wait any longer.
 #[test]
 fn the_lease_deleted() {
-    forget_twice(
-        |redis| assert_eq!(redis.command(&["DEL", LEADER_KEY]), Reply::Number(1)),
-        RedisServer::start_durable(),
-    );
+    let redis = RedisServer::start_durable();
+    let mut cluster = Cluster::start(&[redis.url(), redis.url()]);
+    for leader in [Leader::Lives, Leader::Dies] {
+        let delete = || assert_eq!(redis.command(&["DEL", LEADER_KEY]), Reply::Number(1));
+        let forgotten = forget(leader, &mut cluster, delete);
+        if leader == Leader::Lives {
+            assert_eq!(
+                forgotten.next.node, forgotten.lead.node,
+                "the incumbent goes on"
+            );
+        }
+    }
+    cluster.judge();
 }
 
 /// store-flush, the other key alone.
@@ -103,8 +139,7 @@ fn restarted_with_a_log() {
     let mut redis = RedisServer::start_durable();
     let mut cluster = Cluster::start(&[redis.url(), redis.url()]);
     for round in 0..3 {
-        let lead = cluster.leader();
-        cluster.wait_for_write(lead.epoch);
+        let lead = cluster.working_leader();
         if round == 2 {
             cluster.kill(lead.node);
         }
@@ -140,8 +175,7 @@ fn set_back(with_state_dir: bool) {
         }
     });
     let mut cluster = Cluster::of(setups.collect());
-    let mut lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let mut lead = cluster.working_leader();
     assert_eq!(redis.command(&["SAVE"]).text(), "OK");
     let dump = redis.dir().join("dump.rdb");
     let older = std::fs::read(&dump).unwrap();
@@ -182,8 +216,7 @@ fn set_back_without_memory() {
 fn promote(leader: Leader) {
     let net = Net::of(RedisServer::start(), 2);
     let mut cluster = Cluster::start(&net.urls());
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     let feed = Proxy::start(net.redis.port());
     let replica = RedisServer::start();
     let port = feed.port().to_string();
@@ -208,6 +241,7 @@ fn promote(leader: Leader) {
             proxy.lead_to(replica.port());
         }
     });
+    let next = next.held();
     assert!(next.epoch > newest.epoch);
     cluster.judge();
 }

@@ -25,6 +25,8 @@ pub struct Answer {
     pub is_leader: bool,
     pub token: Option<u64>,
     pub term: Option<u64>,
+    /// How long the lease still lasts, where it is known.
+    pub left: Option<Duration>,
     pub leader: Option<String>,
     pub connected: bool,
     pub trouble: Option<String>,
@@ -144,7 +146,8 @@ impl Recorder {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let last: Vec<_> = history.answers.iter().rev().take(12).cloned().collect();
+                let last = history.answers.iter().rev().take(12);
+                let last: Vec<_> = last.map(|answer| format!("{answer:?}")).collect();
                 drop(history);
                 panic!("not seen within {bound:?}: {what}; the last answers: {last:#?}");
             }

@@ -15,8 +15,7 @@ const RENEW: &str = "*9\r\n$7\r\nEVALSHA";
 
 /// A leader and a follower; the follower's next grant is caught by the trap.
 fn grant_in_a_trap(net: &Net, cluster: &mut Cluster) -> (usize, u64, std::sync::Arc<Trap>) {
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     let other = cluster.other(lead.node);
     let trap = net.proxies[other].trap(Direction::Replies, GRANTED);
     cluster.stop(lead.node);
@@ -79,8 +78,7 @@ fn lost_reply() {
 fn delayed_write() {
     let net = Net::new(2);
     let mut cluster = Cluster::start(&net.urls());
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     let trap = net.proxies[lead.node].trap(Direction::Requests, "held back");
     let (fate, status) = cluster.write(lead.node, lead.epoch, "held back");
     assert_eq!((fate, status), (Fate::Unknown, 503));
@@ -102,8 +100,7 @@ fn delayed_write() {
 fn reordered_writes() {
     let net = Net::new(1);
     let cluster = Cluster::start(&net.urls());
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     let trap = net.proxies[0].trap(Direction::Requests, "v1 held back");
     // Without a condition: the sidecar supplies the one that protects.
     let put = |value: &[u8]| {
@@ -132,8 +129,7 @@ fn reordered_writes() {
 fn release_race() {
     let net = Net::new(2);
     let cluster = Cluster::start(&net.urls());
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     // The script is known to the server once a renewal was answered.
     let answered = net.proxies[lead.node].trap(Direction::Replies, RENEWED);
     answered.wait_caught(SOON);
@@ -161,8 +157,7 @@ fn release_race() {
 fn late_release() {
     let net = Net::new(1);
     let cluster = Cluster::start(&net.urls());
-    let first = cluster.leader();
-    cluster.wait_for_write(first.epoch);
+    let first = cluster.working_leader();
     // The script is known to the server once a release was answered.
     cluster.step_down(0);
     let lead = cluster.leader_after(first.epoch, cluster.recorder.now(), WORST);
@@ -185,8 +180,7 @@ fn partition(requests: Way, replies: Way) {
     let net = Net::new(2);
     let cluster = Cluster::start(&net.urls());
     for _ in 0..2 {
-        let lead = cluster.leader();
-        cluster.wait_for_write(lead.epoch);
+        let lead = cluster.working_leader();
         let cut_at = cluster.recorder.now();
         net.proxies[lead.node].set(requests, replies);
         // A renewal that still gets through is renewed once more by the store alone.
@@ -228,8 +222,7 @@ fn blackhole() {
     let net = Net::new(3);
     let cluster = Cluster::start(&net.urls());
     for _ in 0..3 {
-        let lead = cluster.leader();
-        cluster.wait_for_write(lead.epoch);
+        let lead = cluster.working_leader();
         for proxy in &net.proxies {
             proxy.set(Way::Hold, Way::Hold);
         }
@@ -268,12 +261,12 @@ fn slow() {
 fn lossy() {
     let net = Net::new(3);
     let cluster = Cluster::start(&net.urls());
-    cluster.wait_for_write(cluster.leader().epoch);
+    cluster.working_leader();
     for _ in 0..6 {
         for proxy in &net.proxies {
             proxy.lossy();
         }
-        cluster.wait_for_write(cluster.leader().epoch);
+        cluster.working_leader();
     }
     for proxy in &net.proxies {
         proxy.heal();

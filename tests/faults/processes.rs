@@ -35,6 +35,10 @@ fn crash(store: &Store) {
         cluster.kill(lead.node);
         let next = cluster.leader_after(lead.epoch, killed_at, WORST);
         assert_ne!(next.node, lead.node, "round {round}");
+        assert!(
+            next.at >= cluster.promised(lead),
+            "round {round}: too early"
+        );
         cluster.launch(lead.node);
         lead = next;
     }
@@ -46,8 +50,7 @@ fn crash(store: &Store) {
 fn pause_all(store: &Store, rounds: u32) {
     let mut cluster = Cluster::start(&store.urls(2));
     for round in 0..rounds {
-        let lead = cluster.leader();
-        cluster.wait_for_write(lead.epoch);
+        let lead = cluster.working_leader();
         cluster.pause(lead.node);
         let paused_at = cluster.recorder.now();
         let next = cluster.leader_after(lead.epoch, paused_at, WORST);
@@ -81,8 +84,7 @@ fn pause_all(store: &Store, rounds: u32) {
     }
     // The first to be stopped is the first to lead again, so that the next round
     // stops the other one.
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     let follower = cluster.other(lead.node);
     cluster.kill(follower);
     cluster.judge();
@@ -94,8 +96,7 @@ fn same_name_restart(store: &Store) {
     let setup = super::node::Setup::new("twin", &url[0]).flag("--ttl", "1s");
     let mut cluster = Cluster::idle(vec![setup.clone(), setup]);
     cluster.launch(0);
-    let first = cluster.leader();
-    cluster.wait_for_write(first.epoch);
+    let first = cluster.working_leader();
     cluster.pause(0);
     let paused_at = cluster.recorder.now();
     cluster.launch(1);

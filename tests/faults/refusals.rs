@@ -1,6 +1,6 @@
 //! A store that refuses: a clear status, no crash, and recovery without a restart.
 
-use super::cluster::{Cluster, HOLD, SOON, WORST};
+use super::cluster::{Cluster, HOLD, SOON, TTL, WORST};
 use super::history::Answer;
 use super::node::Setup;
 use super::redis_server::RedisServer;
@@ -26,8 +26,7 @@ fn refuses(
     mend: impl FnOnce(&mut RedisServer),
 ) {
     let cluster = Cluster::start(&[redis.url(), redis.url()]);
-    let lead = cluster.leader();
-    cluster.wait_for_write(lead.epoch);
+    let lead = cluster.working_leader();
     cluster.note_loss();
     break_it(&mut redis);
     let told = |answer: &Answer| {
@@ -62,15 +61,42 @@ fn a_read_only_replica() {
     );
 }
 
-/// store-full: the memory.
+/// store-full: the memory. Renewals need none and go on; the app's writes are refused
+/// with the reason, and nobody is granted the lease anew until there is room.
 #[test]
 fn out_of_memory() {
-    refuses(
-        RedisServer::start(),
-        "used up its memory",
-        |redis| ok(redis, &["CONFIG", "SET", "maxmemory", "1"]),
-        |redis| ok(redis, &["CONFIG", "SET", "maxmemory", "0"]),
+    let redis = RedisServer::start();
+    let mut cluster = Cluster::start(&[redis.url(), redis.url()]);
+    let lead = cluster.working_leader();
+    ok(&redis, &["CONFIG", "SET", "maxmemory", "1"]);
+    let token = lead.epoch.to_string();
+    let headers = [("Fence-Token", token.as_str())];
+    let put = cluster
+        .http(lead.node)
+        .ask("PUT", "/checkpoint", &headers, b"x")
+        .unwrap();
+    assert_eq!(
+        (put.status, &put.json()["outcome"]),
+        (503, &"not_applied".into())
     );
+    assert!(
+        put.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("used up its memory")
+    );
+    std::thread::sleep(TTL * 2);
+    assert_eq!(cluster.ask(lead.node).token, Some(lead.epoch));
+    let other = cluster.other(lead.node);
+    cluster.kill(lead.node);
+    cluster.wait_for(other, "used up its memory", |answer| {
+        let trouble = answer.trouble.as_deref().unwrap_or_default();
+        trouble.contains("used up its memory") && !answer.is_leader
+    });
+    ok(&redis, &["CONFIG", "SET", "maxmemory", "0"]);
+    let next = cluster.leader_after(lead.epoch, cluster.recorder.now(), WORST);
+    cluster.wait_for_write(next.epoch);
+    cluster.judge();
 }
 
 /// store-full: the disk, as far as Redis knows of it.
@@ -142,7 +168,7 @@ fn scripts_flushed() {
     for _ in 0..5 {
         ok(&redis, &["SCRIPT", "FLUSH"]);
         cluster.wait_for_write(lead.epoch);
-        std::thread::sleep(super::cluster::TTL / 3);
+        std::thread::sleep(TTL / 3);
     }
     let answer = cluster.ask(lead.node);
     assert_eq!((answer.token, answer.trouble), (Some(lead.epoch), None));

@@ -103,6 +103,9 @@ pub fn answer(node: usize, sent: At, received: At, json: &Value) -> Answer {
         is_leader: json["is_leader"] == true,
         token: json["fence_token"].as_u64(),
         term: json["term"].as_u64(),
+        left: json["lease"]["remaining_ms"]
+            .as_u64()
+            .map(Duration::from_millis),
         leader: text(&json["leader"]["id"]),
         connected: json["backend"]["connected"] == true,
         trouble: text(&json["backend"]["trouble"]),
