@@ -82,6 +82,7 @@
 mod directory;
 mod election;
 mod head;
+mod operations;
 mod record;
 mod watch;
 

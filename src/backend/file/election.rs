@@ -1,27 +1,21 @@
-//! One election: the operations, each a reading, a decision by the register, and
-//! where it decided so a commit.
+//! One election's record: read, decided upon and committed, again and again until the
+//! decision was made on the record in force.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::head::{Committed, Durability, Folder, Head, Version, refused};
 use super::record::{self, Record, Unusable};
-use super::watch;
-use crate::backend::{Backend, Hints};
 use crate::lease::register::Present;
-use crate::lease::{
-    Acquired, Bid, Checkpoint, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim,
-    ElectionName, HoldReason, NodeId, Observed, Released, Renewed, StoreError,
-};
+use crate::lease::{Checkpoint, ElectionName, Observed, StoreError};
 
 /// Each failed attempt means that somebody else's succeeded; this many in a row
 /// mean that the directory is not used for elections alone.
-const ATTEMPTS: u32 = 64;
+pub(super) const ATTEMPTS: u32 = 64;
 
 /// One election in the directory.
 #[derive(Clone, Debug)]
@@ -45,26 +39,26 @@ impl Drop for AbandonOnDrop {
 }
 
 /// What an operation decided on a record.
-enum Decision<T> {
+pub(super) enum Decision<T> {
     /// The record stays as it is.
     Leave(T),
     /// The changed record is to come in force.
     Commit(Commit<T>),
 }
 
-struct Commit<T> {
-    answer: T,
-    durability: Durability,
+pub(super) struct Commit<T> {
+    pub(super) answer: T,
+    pub(super) durability: Durability,
     /// The new checkpoint file's bytes.
-    checkpoint: Option<Vec<u8>>,
+    pub(super) checkpoint: Option<Vec<u8>>,
     /// The decision is void once the lease clock is past this.
-    not_after_ms: Option<u64>,
+    pub(super) not_after_ms: Option<u64>,
     /// Whether to remove the records out of force.
-    tidies: bool,
+    pub(super) tidies: bool,
 }
 
 impl<T> Commit<T> {
-    fn new(answer: T, durability: Durability) -> Self {
+    pub(super) fn new(answer: T, durability: Durability) -> Self {
         Self {
             answer,
             durability,
@@ -95,7 +89,7 @@ impl FileElection {
     }
 
     /// The record in force; an empty one where there is none.
-    fn read(&self) -> Result<(Option<Head>, Record), StoreError> {
+    pub(super) fn read(&self) -> Result<(Option<Head>, Record), StoreError> {
         for _ in 0..ATTEMPTS {
             let Some(head) = self.folder.head()? else {
                 return Ok((None, Record::default()));
@@ -112,7 +106,7 @@ impl FileElection {
         Err(self.contended())
     }
 
-    fn stands(&self, head: &Head) -> Result<bool, StoreError> {
+    pub(super) fn stands(&self, head: &Head) -> Result<bool, StoreError> {
         let folder = self.folder.path();
         let stands = self.folder.is_head(head);
         stands.map_err(|error| refused("cannot look into", folder, &error))
@@ -129,7 +123,7 @@ impl FileElection {
         Ok(())
     }
 
-    fn contended(&self) -> StoreError {
+    pub(super) fn contended(&self) -> StoreError {
         let folder = self.folder.path().display();
         StoreError::Unavailable(format!(
             "{folder} changed under each of {ATTEMPTS} attempts; nothing was written"
@@ -179,7 +173,7 @@ impl FileElection {
     }
 
     /// Decides on the record in force, and puts the changed record in force.
-    fn update<T>(
+    pub(super) fn update<T>(
         &self,
         decide: impl Fn(&mut Record, Present<'_>) -> Result<Decision<T>, StoreError>,
     ) -> Result<T, StoreError> {
@@ -250,7 +244,7 @@ impl FileElection {
     /// Names the record in force `E.json`, which people read and the others watch.
     /// Nothing rests on it; a process stopped in here may leave an older one until
     /// the next change.
-    fn show(&self, mut head: Head) {
+    pub(super) fn show(&self, mut head: Head) {
         for _ in 0..ATTEMPTS {
             if let Err(error) = self.link_shown(&head) {
                 tracing::debug!(election = %self.name, %error, "cannot update the shown record");
@@ -290,7 +284,7 @@ impl FileElection {
     }
 
     /// The checkpoint that a record names; `None` where its file is gone.
-    fn value_of(&self, record: &Record) -> Result<Option<Checkpoint>, StoreError> {
+    pub(super) fn value_of(&self, record: &Record) -> Result<Option<Checkpoint>, StoreError> {
         let Some(version) = record.checkpoint else {
             return Ok(None);
         };
@@ -300,97 +294,6 @@ impl FileElection {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(refused("cannot read", &path, &error)),
         }
-    }
-
-    fn acquire_now(&self, bid: &Bid) -> Result<Acquired, StoreError> {
-        self.update(|record, present| {
-            let before = record.register.leader.clone();
-            let answer = record.register.acquire(bid, present);
-            let answer = answer.map_err(|error| StoreError::Rejected(error.to_string()))?;
-            let mut commit = Commit::new(answer.clone(), Durability::Disk);
-            match &answer {
-                Acquired::Won { epoch, .. } => {
-                    let prolonged = before.filter(|leader| leader.epoch == *epoch);
-                    if prolonged.is_none() {
-                        record.prefer = None;
-                    }
-                    commit.not_after_ms = prolonged.map(|leader| leader.expires_ms);
-                    Ok(Decision::Commit(commit))
-                }
-                Acquired::Hold { why, .. } if *why != HoldReason::Standing => {
-                    Ok(Decision::Commit(commit))
-                }
-                Acquired::Hold { .. } | Acquired::Held { .. } => Ok(Decision::Leave(answer)),
-            }
-        })
-    }
-
-    fn renew_now(&self, claim: &Claim) -> Result<Renewed, StoreError> {
-        self.update(|record, present| {
-            let before = record.register.leader.clone();
-            let answer = record.register.renew(claim, present);
-            if answer != (Renewed::Kept { left: claim.ttl }) {
-                return Ok(Decision::Leave(answer));
-            }
-            let mut commit = Commit::new(answer, Durability::PageCache);
-            commit.not_after_ms = before.map(|leader| leader.expires_ms);
-            Ok(Decision::Commit(commit))
-        })
-    }
-
-    fn release_now(&self, claim: &Claim, prefer: Option<&NodeId>) -> Result<Released, StoreError> {
-        self.update(|record, present| {
-            let held = record.register.leader.is_some();
-            let answer = record.register.release(claim, present);
-            // Released before, by a call whose answer was lost: all is said.
-            if answer == Released::NotHeld || !held {
-                return Ok(Decision::Leave(answer));
-            }
-            record.prefer = prefer.cloned();
-            let mut commit = Commit::new(answer, Durability::PageCache);
-            // Removing files locks the folder for milliseconds, just when the next
-            // leader wants it; its own commit removes them.
-            commit.tidies = false;
-            Ok(Decision::Commit(commit))
-        })
-    }
-
-    fn read_checkpoint_now(&self) -> Result<CheckpointRead, StoreError> {
-        for _ in 0..ATTEMPTS {
-            let (head, record) = self.read()?;
-            let written = record.register.state.as_ref();
-            let written = written.and_then(|state| state.checkpoint);
-            match (self.value_of(&record)?, written) {
-                (Some(checkpoint), _) => return Ok(CheckpointRead::Present(checkpoint)),
-                (None, None) => return Ok(CheckpointRead::Absent),
-                (None, Some(revision)) => {
-                    // A newer value may have replaced it meanwhile.
-                    if let Some(head) = head
-                        && self.stands(&head)?
-                    {
-                        return Ok(CheckpointRead::Lost(revision));
-                    }
-                }
-            }
-        }
-        Err(self.contended())
-    }
-
-    fn write_checkpoint_now(
-        &self,
-        write: &CheckpointWrite,
-    ) -> Result<CheckpointWritten, StoreError> {
-        self.update(|record, _present| {
-            let stored = self.value_of(record)?;
-            let stored = stored.map(|checkpoint| checkpoint.revision);
-            let answer = record.register.write_checkpoint(write, stored);
-            let CheckpointWritten::Written(revision) = answer else {
-                return Ok(Decision::Leave(answer));
-            };
-            let mut commit = Commit::new(answer, Durability::Disk);
-            commit.checkpoint = Some(record::checkpoint_bytes(revision, &write.bytes));
-            Ok(Decision::Commit(commit))
-        })
     }
 
     /// Does an operation where it may block. When its caller goes away it ends in
@@ -419,51 +322,5 @@ impl FileElection {
             let broken = "the operation did not end in order".to_owned();
             Err(StoreError::Indeterminate(broken))
         })
-    }
-}
-
-#[async_trait]
-impl Backend for FileElection {
-    async fn acquire(&self, bid: &Bid) -> Result<Acquired, StoreError> {
-        bid.check()?;
-        let bid = bid.clone();
-        self.blocking(move |here| here.acquire_now(&bid)).await
-    }
-
-    async fn renew(&self, claim: &Claim) -> Result<Renewed, StoreError> {
-        claim.check()?;
-        let claim = claim.clone();
-        self.blocking(move |here| here.renew_now(&claim)).await
-    }
-
-    async fn release(
-        &self,
-        claim: &Claim,
-        prefer: Option<&NodeId>,
-    ) -> Result<Released, StoreError> {
-        let (claim, prefer) = (claim.clone(), prefer.cloned());
-        self.blocking(move |here| here.release_now(&claim, prefer.as_ref()))
-            .await
-    }
-
-    async fn observe(&self) -> Result<Observed, StoreError> {
-        self.blocking(|here| Ok(here.look()?.1)).await
-    }
-
-    fn changes(&self) -> Hints {
-        watch::hints(self.clone())
-    }
-
-    async fn read_checkpoint(&self) -> Result<CheckpointRead, StoreError> {
-        self.blocking(Self::read_checkpoint_now).await
-    }
-
-    async fn write_checkpoint(
-        &self,
-        write: &CheckpointWrite,
-    ) -> Result<CheckpointWritten, StoreError> {
-        let write = write.clone();
-        self.blocking(move |here| here.write_checkpoint_now(&write))
-            .await
     }
 }
