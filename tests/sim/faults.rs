@@ -111,7 +111,6 @@ impl World {
     }
 
     fn lose_data(&mut self, kind: FaultKind) {
-        let before = self.store.register.clone();
         let mut restored = false;
         match kind {
             // A promoted replica that has everything: nothing is lost but trust.
@@ -131,9 +130,9 @@ impl World {
                     return;
                 }
                 let copy = self.store.copies[self.rng.usize(..copies)].clone();
-                // A copy of the same tenure, put back under the server that granted
-                // it, looks like the truth to everybody: a restart is what tells.
-                let same = copy.register.epoch() == before.epoch();
+                // A copy of the newest tenure, put back under the server that granted
+                // it, looks like the truth to everybody: only a restart tells.
+                let same = copy.register.epoch() == self.oracle.newest();
                 self.store.register = copy.register;
                 self.store.checkpoint = copy.checkpoint;
                 if same || self.rng.bool() {
@@ -142,10 +141,9 @@ impl World {
                 restored = true;
             }
         }
-        let known = self.store.register.epoch();
-        // Who has seen the newest epoch contradicts; who has not, cannot.
-        let leases_unknown = known < before.epoch();
+        let lease_ms = self.store.lease_ms(self.now);
+        let (register, checkpoint) = (&self.store.register, self.store.checkpoint);
         self.oracle
-            .data_lost(leases_unknown, restored, self.store.checkpoint);
+            .data_lost(register, lease_ms, restored, checkpoint);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tenure::lease::register::Register;
 use tenure::lease::{Acquired, Bid, CheckpointWritten, Epoch, Released, Renewed, SessionId};
 use tenure::time::millis;
 
@@ -69,14 +70,28 @@ impl Oracle {
         }
     }
 
-    fn newest(&self) -> Option<Epoch> {
+    pub fn newest(&self) -> Option<Epoch> {
         self.grants.keys().next_back().copied()
     }
 
     /// Data that a grant or a write rested on is gone.
-    pub fn data_lost(&mut self, leases_unknown: bool, restored: bool, stored: Option<Stored>) {
+    pub fn data_lost(
+        &mut self,
+        register: &Register,
+        lease_ms: u64,
+        restored: bool,
+        stored: Option<Stored>,
+    ) {
         self.newest_at_loss = self.newest();
-        if leases_unknown {
+        // The newest lease is known while the state tells its epoch, or its key stands
+        // for as long as its holder was told.
+        let told = register.state.as_ref().map(|state| state.epoch);
+        let stands = register.leader.as_ref().is_some_and(|leader| {
+            let grant = self.grants.get(&leader.epoch);
+            let whole = grant.is_some_and(|grant| leader.expires_ms >= grant.expires_ms);
+            Some(leader.epoch) == self.newest() && leader.expires_ms >= lease_ms && whole
+        });
+        if told < self.newest() && !stands {
             self.unnoticed_loss = self.newest();
         }
         self.count = stored.map_or(0, |stored| stored.count);
