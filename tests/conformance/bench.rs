@@ -26,6 +26,9 @@ pub const PATIENT: Duration = Duration::from_secs(10);
 /// For calls that are expected to fail.
 pub const CALL: Duration = Duration::from_millis(400);
 
+/// Between the requests of a candidate that hopes for a grant before its time.
+const EAGER: Duration = Duration::from_millis(3);
+
 pub fn now() -> Moment {
     BootClock.now()
 }
@@ -251,7 +254,8 @@ impl Candidate {
         self.win_as(None, false).await
     }
 
-    /// Asks until it wins, each time when the store says so.
+    /// Asks until it wins, again and again, so that a grant that comes too early is
+    /// seen.
     pub async fn win_in_time(&self, floor: Option<Epoch>) -> Grant {
         let until = now() + BOUND;
         loop {
@@ -262,7 +266,7 @@ impl Candidate {
                 (Acquired::Won { .. }, None) => unreachable!("a grant is always noted"),
             };
             assert!(now() + wait < until, "{} must wait {wait:?}", self.node());
-            pause(wait + Duration::from_millis(1)).await;
+            pause(wait.min(EAGER)).await;
         }
     }
 

@@ -92,6 +92,15 @@ pub async fn t08_the_floor_is_honoured(bench: &Bench) {
     let grant = two.win_in_time(None).await;
     assert!(grant.epoch > floor, "{} is not above {floor}", grant.epoch);
     assert!(grant.answered_at >= asked_at + one.hold, "{grant:?}");
+
+    // By the incumbent of an epoch that is ahead of the clock, after a loss: neither
+    // the store nor the clock knows how high to go.
+    let ahead = Epoch::new(grant.epoch.get() + 1_000_000).unwrap();
+    assert_eq!(two.release(grant.epoch).await, Released::Released);
+    let grant = two.win_in_time(Some(ahead)).await;
+    bench.wipe().await;
+    let again = two.win_as(Some(grant.epoch), true).await;
+    assert!(again.epoch > grant.epoch, "{again:?} after {grant:?}");
 }
 
 pub async fn t09_what_is_out_of_range_is_refused(bench: &Bench) {
