@@ -53,6 +53,35 @@ pub struct Bid {
     pub hold: Duration,
 }
 
+impl Bid {
+    /// Refuses spans that a store cannot keep, in every store alike.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] names the value and the range.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check_spans(self.ttl, self.hold)
+    }
+}
+
+/// The longest lease or hold that a store is asked for: a year. Longer ones are a
+/// mistake, and sums with them would leave the whole numbers of a double.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+fn check_spans(ttl: Duration, hold: Duration) -> Result<(), StoreError> {
+    let in_range = |what, span: Duration, least| {
+        if (least..=LONGEST).contains(&span) {
+            return Ok(());
+        }
+        Err(StoreError::Rejected(format!(
+            "a {what} of {} is out of range: it must be from {} to 366 days",
+            humantime::format_duration(span),
+            humantime::format_duration(least),
+        )))
+    };
+    in_range("TTL", ttl, Duration::from_millis(1))?;
+    in_range("hold", hold, Duration::ZERO)
+}
+
 /// The one who holds the lease, as the store tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -79,6 +108,16 @@ pub struct Claim {
     pub ttl: Duration,
     /// The hold that other nodes observe where the store contradicts them.
     pub hold: Duration,
+}
+
+impl Claim {
+    /// Refuses spans that a store cannot keep, in every store alike.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] names the value and the range.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check_spans(self.ttl, self.hold)
+    }
 }
 
 /// The answer to a [`Bid`].

@@ -140,6 +140,7 @@ fn exhausted(error: EpochError) -> StoreError {
 #[async_trait]
 impl Backend for MemoryElection {
     async fn acquire(&self, bid: &Bid) -> Result<Acquired, StoreError> {
+        bid.check()?;
         let answer = self.with(|register, present| {
             let before = register.epoch();
             let answer = register.acquire(bid, present);
@@ -155,6 +156,7 @@ impl Backend for MemoryElection {
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Renewed, StoreError> {
+        claim.check()?;
         Ok(self.with(|register, present| register.renew(claim, present)))
     }
 

@@ -47,10 +47,6 @@ use crate::lease::{
 };
 use crate::time::{Clock, millis, millis_up};
 
-/// The longest lease or hold that a script is asked for: a year. Longer ones are a
-/// mistake, and sums with them would leave the whole numbers of a double.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
 /// One Redis server, over one connection.
 #[derive(Clone)]
 pub struct RedisStore {
@@ -158,26 +154,10 @@ fn text(value: impl ToString) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-fn in_range(what: &str, span: Duration, least: Duration) -> Result<(), StoreError> {
-    if (least..=LONGEST).contains(&span) {
-        return Ok(());
-    }
-    Err(StoreError::Rejected(format!(
-        "a {what} of {} cannot be kept in Redis: it must be from {} ms to 366 days",
-        humantime::format_duration(span),
-        millis(least)
-    )))
-}
-
-fn check_lease(ttl: Duration, hold: Duration) -> Result<(), StoreError> {
-    in_range("TTL", ttl, Duration::from_millis(1))?;
-    in_range("hold", hold, Duration::ZERO)
-}
-
 #[async_trait]
 impl Backend for RedisElection {
     async fn acquire(&self, bid: &Bid) -> Result<Acquired, StoreError> {
-        check_lease(bid.ttl, bid.hold)?;
+        bid.check()?;
         let record = serde_json::to_vec(&bid.profile)
             .map_err(|error| StoreError::Rejected(format!("the profile is no JSON: {error}")))?;
         let arguments = |server: &str| {
@@ -199,7 +179,7 @@ impl Backend for RedisElection {
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Renewed, StoreError> {
-        check_lease(claim.ttl, claim.hold)?;
+        claim.check()?;
         let arguments = |server: &str| {
             vec![
                 text(claim.epoch),
@@ -217,7 +197,7 @@ impl Backend for RedisElection {
         claim: &Claim,
         prefer: Option<&NodeId>,
     ) -> Result<Released, StoreError> {
-        check_lease(claim.ttl, claim.hold)?;
+        claim.check()?;
         let arguments = |server: &str| {
             vec![
                 text(claim.epoch),

@@ -56,13 +56,15 @@ impl Machine {
         left: Duration,
         out: &mut Vec<Action>,
     ) {
+        // The bid's floor forbade it: a store that grants it all the same is wrong.
+        let dead = Some(epoch) <= self.floor;
         self.see(epoch);
         let timing = &self.settings.timing;
         let ends_at = timing.ends_at(sent_at, left);
         let leads_until = timing.leads_until(ends_at);
-        if now >= leads_until || self.snapshot.stopping {
-            // Too late to lead under it, so it is dead here; freeing it spares the
-            // others the wait. Its answer matters to nobody.
+        if dead || now >= leads_until || self.snapshot.stopping {
+            // Dead here, or too late to lead under it, which makes it so; freeing it
+            // spares the others the wait. Its answer matters to nobody.
             let call = self.next_call();
             let prefer = None;
             out.push(Action::Release {

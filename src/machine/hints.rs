@@ -19,7 +19,11 @@ impl Machine {
             Hint::Gap => self.try_at = self.try_at.min(now),
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
-                    self.look_at_grant(now, epoch);
+                    // Whoever was to go first has gone: nothing is left to wait for, and
+                    // a node in cooldown learns the leader like all others.
+                    self.defer_until = now;
+                    self.look_again(now, Some(epoch));
+                    self.try_at = now;
                 }
             }
             Hint::Ended { epoch, prefer } => {
@@ -27,14 +31,18 @@ impl Machine {
                     return;
                 }
                 self.name_leader(now, None, out);
-                if prefer.is_some_and(|node| node != self.settings.node) {
-                    self.defer_until = now + self.settings.timing.call_timeout() * 2;
-                }
+                // What an earlier release asked for is over.
+                self.defer_until = match prefer {
+                    Some(node) if node != self.settings.node => {
+                        now + self.settings.timing.call_timeout() * 2
+                    }
+                    _ => now,
+                };
                 self.look_again(now, Epoch::new(epoch.get() + 1).ok());
             }
             Hint::Present(observed) => match observed.holder {
                 Some((holder, _)) if Some(holder.epoch) <= known => {}
-                Some((holder, _)) => self.look_at_grant(now, holder.epoch),
+                Some((holder, _)) => self.look_again(now, Some(holder.epoch)),
                 // A hold told its end; nothing but a new leader changes that.
                 None if self.snapshot.hold.is_some() => {}
                 None => {
@@ -54,17 +62,6 @@ impl Machine {
             self.recheck_below = self.recheck_below.max(recheck_below);
         } else {
             self.plan_try(now, now);
-        }
-    }
-
-    /// Asks who was granted that epoch. The delays are manners about a free lease; a
-    /// lease that was just granted is not free, and without asking a node in its
-    /// cooldown would know of no leader until it is over. An epoch seen before, such
-    /// as this node's own, tells of no new grant.
-    fn look_at_grant(&mut self, now: Moment, epoch: Epoch) {
-        self.look_again(now, Some(epoch));
-        if self.acquiring.is_none() && Some(epoch) > self.floor {
-            self.try_at = now;
         }
     }
 

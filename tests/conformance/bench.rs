@@ -14,7 +14,7 @@ use tenure::lease::{
 use tenure::time::{BootClock, Clock as _, Moment, pause, within};
 
 use crate::fault::Way;
-use crate::fixture::Fixture;
+use crate::fixture::{Backup, Fixture};
 pub use crate::node::BOUND;
 use crate::node::{Node, Start, bounded, note};
 use crate::recorder::{Grant, Recorder};
@@ -60,6 +60,31 @@ impl Bench {
     /// What must hold over every history.
     pub fn judge(&self) {
         self.recorder.check();
+    }
+
+    /// Waits for the next millisecond of the wall clock. It numbers the tenures of a
+    /// store that has lost everything, so a loss right after a grant, faster than any
+    /// operator or restart, is beyond what is promised.
+    pub async fn tick(&self) {
+        let before = BootClock.wall();
+        while BootClock.wall() <= before {
+            pause(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub async fn wipe(&self) {
+        self.tick().await;
+        self.fixture.wipe(&self.election).await;
+    }
+
+    pub async fn restore(&self, backup: &Backup) {
+        self.tick().await;
+        self.fixture.restore(&self.election, backup).await;
+    }
+
+    pub async fn restart(&self, keep_data: bool) {
+        self.tick().await;
+        self.fixture.restart(&self.election, keep_data).await;
     }
 
     /// A candidate over a connection of its own.
@@ -257,6 +282,14 @@ impl Candidate {
     pub async fn release(&self, epoch: Epoch) -> Released {
         let claim = self.claim(epoch);
         sure(|| self.backend.release(&claim, None)).await
+    }
+
+    /// A whole tenure, so that a store that learns its requests at their first use
+    /// has learnt them: a request that is lost then is lost once.
+    pub async fn begins_and_ends(&self) {
+        let epoch = self.win().await.epoch;
+        assert!(matches!(self.renew(epoch).await, Renewed::Kept { .. }));
+        assert_eq!(self.release(epoch).await, Released::Released);
     }
 
     /// Looks; nothing changes, so it may be asked again whatever went wrong.

@@ -78,7 +78,7 @@ impl Mutant {
             Self::EpochsAsText => &["fence"],
             Self::EpochExpires => &["epoch", "write"],
             Self::RenewResurrects => &["lives again"],
-            Self::AcquireIgnoresFloor => &["twice", "lives again"],
+            Self::AcquireIgnoresFloor => &["twice", "floor"],
             Self::WriteWithoutSession => &["session"],
             Self::WriteWithoutRevision => &["write"],
             Self::LeaseNeverExpires => &["liveness", "lives again"],

@@ -103,8 +103,9 @@ pub struct Node {
 
 impl Node {
     pub fn new(index: usize, plan: &Plan) -> Self {
+        let label = if plan.shared_id { index / 2 } else { index };
         Self {
-            id: format!("node-{index}").parse().unwrap(),
+            id: format!("node-{label}").parse().unwrap(),
             clock: plan.clocks[index],
             session: SessionId::from_bits(0),
             life: 0,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tenure::lease::{Acquired, CheckpointWritten, Epoch, Released, Renewed, SessionId};
+use tenure::lease::{Acquired, Bid, CheckpointWritten, Epoch, Released, Renewed, SessionId};
 use tenure::time::millis;
 
 use super::plan::Plan;
@@ -91,7 +91,7 @@ impl Oracle {
     pub fn applied(&mut self, lease_ms: u64, request: &Request, answer: &Answer) {
         match (request, answer) {
             (Request::Acquire { bid, .. }, Answer::Acquired(Acquired::Won { epoch, left })) => {
-                self.granted(lease_ms, &bid.session, bid.floor, *epoch);
+                self.granted(lease_ms, bid, *epoch);
                 self.extended(lease_ms, *epoch, millis(*left));
             }
             (_, Answer::Acquired(Acquired::Hold { .. })) => {
@@ -116,7 +116,11 @@ impl Oracle {
         }
     }
 
-    fn granted(&mut self, lease_ms: u64, to: &SessionId, floor: Option<Epoch>, epoch: Epoch) {
+    fn granted(&mut self, lease_ms: u64, bid: &Bid, epoch: Epoch) {
+        let (to, floor) = (&bid.session, bid.floor);
+        self.check(Some(epoch) > floor, || {
+            format!("epoch {epoch} is not above the bid's floor {floor:?}")
+        });
         let newest = self.newest();
         if let Some(grant) = self.grants.get(&epoch) {
             let same = grant.session == *to;
@@ -128,13 +132,15 @@ impl Oracle {
         self.check(Some(epoch) > newest, || {
             format!("epoch {epoch} was granted after {newest:?}: epochs went back")
         });
-        self.check(Some(epoch) > floor, || {
-            format!("epoch {epoch} is not above the bid's floor {floor:?}")
-        });
-        if let Some(lost) = self.unnoticed_loss
-            && floor < Some(lost)
-        {
-            self.blind_up_to = self.blind_up_to.max(Some(lost));
+        // The incumbent passes a hold. One that had not seen the newest epoch is the
+        // older of two leaders that the hole had already let stand side by side.
+        let lost = if bid.incumbent {
+            self.newest_at_loss
+        } else {
+            self.unnoticed_loss
+        };
+        if bid.floor < lost {
+            self.blind_up_to = self.blind_up_to.max(lost);
         }
         self.grants.insert(
             epoch,
@@ -212,7 +218,8 @@ impl Oracle {
             if !self.judges_exclusion {
                 continue;
             }
-            if Some(other.epoch) <= self.blind_up_to {
+            // The older of the two may also be the one that learns of its grant later.
+            if Some(other.epoch.min(epoch)) <= self.blind_up_to {
                 self.excused += 1;
                 continue;
             }

@@ -97,6 +97,8 @@ pub struct Plan {
     pub wall_start_ms: u64,
     pub network: Network,
     pub faults: Vec<Fault>,
+    /// Two processes were given one id by mistake.
+    pub shared_id: bool,
     /// No fault and no delayed message after this.
     pub calm_from: TrueNs,
     /// Clocks keep the bound; else exclusion is not promised.
@@ -167,6 +169,7 @@ impl Plan {
             calm_from,
             clocks_keep_bound,
             loses_data,
+            shared_id: rng.u8(..10) == 0,
             watch_ttls: 3,
             timing,
         }

@@ -26,7 +26,7 @@ pub struct Switch {
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<dyn Store>) -> (Arc<dyn Store>, Arc<dyn Way>) {
+    pub fn around(inner: Arc<dyn Store>) -> (Arc<dyn Store>, Arc<dyn Way>) {
         let switch = Arc::new(Switch {
             fault: watch::channel(Fault::None).0,
             cuts: watch::channel(0).0,

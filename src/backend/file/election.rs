@@ -403,11 +403,13 @@ impl FileElection {
 #[async_trait]
 impl Backend for FileElection {
     async fn acquire(&self, bid: &Bid) -> Result<Acquired, StoreError> {
+        bid.check()?;
         let bid = bid.clone();
         self.blocking(move |here| here.acquire_now(&bid)).await
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Renewed, StoreError> {
+        claim.check()?;
         let claim = claim.clone();
         self.blocking(move |here| here.renew_now(&claim)).await
     }

@@ -54,7 +54,7 @@ impl Fixture for File {
     }
 
     async fn faulty_store(&self, call_timeout: Duration) -> (Arc<dyn Store>, Arc<dyn Way>) {
-        Faulty::new(self.store(call_timeout).await)
+        Faulty::around(self.store(call_timeout).await)
     }
 
     /// There is no server; a killed process leaves the files as they are.

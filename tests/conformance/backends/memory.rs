@@ -37,7 +37,7 @@ impl Fixture for Memory {
     }
 
     async fn faulty_store(&self, call_timeout: Duration) -> (Arc<dyn Store>, Arc<dyn Way>) {
-        Faulty::new(self.store(call_timeout).await)
+        Faulty::around(self.store(call_timeout).await)
     }
 
     async fn restart(&self, election: &ElectionName, keep_data: bool) {

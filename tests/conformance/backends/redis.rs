@@ -115,8 +115,8 @@ impl Fixture for Redis {
             Half::State => "state",
         };
         let key = format!("tenure:{{{election}}}:{half}");
-        let deleted = self.with(move |server| server.command(&["DEL", &key]));
-        assert_eq!(deleted.await.number(), 1, "there is no {half} key");
+        self.with(move |server| server.command(&["DEL", &key]))
+            .await;
         true
     }
 

@@ -28,7 +28,7 @@ pub async fn t24_validate_judges_every_token(bench: &Bench) {
     assert_eq!(judge(second).await, Validity::NoLeader);
     assert_eq!(judge(first).await, Validity::Stale);
     // What the node has seen counts where the store forgot it.
-    bench.fixture.wipe(&bench.election).await;
+    bench.wipe().await;
     let forgotten = two.observe().await;
     assert_eq!(forgotten.epoch, None);
     assert_eq!(forgotten.validate(first, Some(second)), Validity::Stale);
@@ -133,10 +133,10 @@ async fn survives_the_store(bench: &Bench, one: &Candidate, newest: Revision) {
         .store(crate::bench::PATIENT)
         .await
         .guarantees();
-    bench.fixture.restart(&bench.election, true).await;
+    bench.restart(true).await;
     one.reached().await;
     holds(one, newest, b"").await;
-    bench.fixture.restart(&bench.election, false).await;
+    bench.restart(false).await;
     one.reached().await;
     let lost = one.checkpoint().await;
     assert!(

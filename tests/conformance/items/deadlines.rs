@@ -25,7 +25,8 @@ pub async fn t13_deadline_counts_from_the_send(bench: &Bench) {
     node.until_leads().await;
     let lead = bench.recorder.leads_of(&node.id).remove(0);
     let tenure = lead.first;
-    let whole = timing.ends_at(now(), timing.ttl()).since(now());
+    let sent_at = now();
+    let whole = timing.ends_at(sent_at, timing.ttl()).since(sent_at);
     let told = tenure.leads_until.since(tenure.acquired_at);
     assert!(
         told + late_by <= whole,

@@ -49,7 +49,7 @@ pub async fn t06_epochs_rise_through_everything(bench: &Bench) {
             }
             End::Restart => {
                 assert_eq!(candidate.release(grant.epoch).await, Released::Released);
-                bench.fixture.restart(&bench.election, true).await;
+                bench.restart(true).await;
                 candidate.reached().await;
             }
         }

@@ -78,6 +78,7 @@ async fn a_node_in_a_black_hole(bench: &Bench) {
 pub async fn t22_a_lost_reply_to_acquire_is_resolved(bench: &Bench) {
     let (far, way) = bench.faulty_candidate("far").await;
     let near = bench.candidate("near").await;
+    near.begins_and_ends().await;
     way.set(Fault::LostReplies);
     let lost = bounded(CALL, far.backend.acquire(&far.bid())).await;
     assert!(
@@ -112,12 +113,9 @@ async fn a_node_finds_its_own(bench: &Bench) {
     node.until_follows().await;
     // A release that is heard, and an answer that is not.
     way.set(Fault::SlowReplies(CALL / 8));
-    let release = async {
-        assert_eq!(near.release(grant.epoch).await, Released::Released);
-        near.sees_held_by(&node.session).await;
-        way.set(Fault::LostReplies);
-    };
-    release.await;
+    assert_eq!(near.release(grant.epoch).await, Released::Released);
+    near.sees_held_by(&node.session).await;
+    way.set(Fault::LostReplies);
     let seen = near.observe().await;
     pause(CALL / 4).await;
     way.set(Fault::None);
@@ -133,6 +131,7 @@ async fn a_node_finds_its_own(bench: &Bench) {
 pub async fn t23_a_lost_reply_to_release_is_resolved(bench: &Bench) {
     let (far, way) = bench.faulty_candidate("far").await;
     let near = bench.candidate("near").await;
+    near.begins_and_ends().await;
     let epoch = far.win().await.epoch;
     way.set(Fault::LostReplies);
     let claim = far.claim(epoch);

@@ -1,0 +1,510 @@
+//! The machine's invariants under arbitrary inputs: any answer to any call, in any
+//! order, at any time, with any hint and command in between.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tenure::lease::{
+    Acquired, Drift, Epoch, Hint, HoldReason, Holder, NodeId, Observed, Profile, Released, Renewed,
+    SessionId, StoreError, Timing,
+};
+use tenure::machine::{Action, CallId, EventKind, Input, Machine, Role, Settings, Tenure};
+use tenure::time::{Moment, UnixMs};
+
+/// What a test does next; numbers are folded into what is possible then.
+#[derive(Clone, Debug)]
+enum Move {
+    Wake,
+    /// Waits for the machine's own alarm.
+    Alarm,
+    Answer {
+        which: u8,
+        how: u8,
+        left_ms: u64,
+        raise: u64,
+    },
+    /// An answer to a call that was answered before, or never made.
+    Stray {
+        call: u64,
+        kind: u8,
+        epoch: u64,
+    },
+    Hint {
+        kind: u8,
+        epoch: u64,
+    },
+    Drained,
+    StepDown {
+        cooldown_ms: u64,
+        to_self: bool,
+    },
+    Stop,
+}
+
+fn moves() -> impl Strategy<Value = (u64, Move)> {
+    let answer = (any::<u8>(), any::<u8>(), 0..4_000u64, 0..5u64).prop_map(
+        |(which, how, left_ms, raise)| Move::Answer {
+            which,
+            how,
+            left_ms,
+            raise,
+        },
+    );
+    let stray = (0..40u64, any::<u8>(), 1..60u64).prop_map(|(call, kind, epoch)| Move::Stray {
+        call,
+        kind,
+        epoch,
+    });
+    let hint = (any::<u8>(), 1..60u64).prop_map(|(kind, epoch)| Move::Hint { kind, epoch });
+    let step_down =
+        (0..3_000u64, any::<bool>()).prop_map(|(cooldown_ms, to_self)| Move::StepDown {
+            cooldown_ms,
+            to_self,
+        });
+    let next = prop_oneof![
+        2 => Just(Move::Wake),
+        6 => Just(Move::Alarm),
+        12 => answer,
+        1 => stray,
+        2 => hint,
+        2 => Just(Move::Drained),
+        1 => step_down,
+        1 => prop::bool::weighted(0.1).prop_map(|stop| if stop { Move::Stop } else { Move::Wake }),
+    ];
+    // Mostly small steps, now and then a pause beyond a lease.
+    let pause = prop_oneof![8 => 0..200u64, 1 => 0..3_000u64];
+    (pause, next)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Acquire,
+    Renew,
+    Release,
+}
+
+struct Open {
+    kind: Kind,
+    epoch: Option<Epoch>,
+    sent_at: Moment,
+}
+
+struct Harness {
+    machine: Machine,
+    timing: Timing,
+    drains: bool,
+    now: Moment,
+    open: BTreeMap<u64, Open>,
+    newest: u64,
+    floor: Option<Epoch>,
+    led: BTreeSet<Epoch>,
+    /// The last send for this node's epoch that was answered well, or may yet be.
+    sends: BTreeMap<Epoch, Moment>,
+    must_drain: bool,
+    /// The lease that the store denied last while it stood, nobody else holding it.
+    denied: Option<Tenure>,
+    finished: bool,
+}
+
+fn epoch(number: u64) -> Epoch {
+    Epoch::new(number).unwrap()
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn holder(number: u64, name: &str) -> Holder {
+    Holder {
+        epoch: epoch(number),
+        session: SessionId::from_bits(u128::from(number)),
+        profile: Profile {
+            node: node(name),
+            url: None,
+            metadata: Vec::new(),
+        },
+        since: UnixMs(0),
+        ttl: Duration::from_millis(1_000),
+    }
+}
+
+fn trouble(how: u8) -> StoreError {
+    match how % 3 {
+        0 => StoreError::Unavailable("down".into()),
+        1 => StoreError::Indeterminate("late".into()),
+        _ => StoreError::Rejected("no".into()),
+    }
+}
+
+impl Harness {
+    fn new(drains: bool, floor: Option<u64>, seed: u64) -> Self {
+        let ms = Duration::from_millis;
+        let stop = if drains { ms(200) } else { ms(0) };
+        let timing = Timing::new(ms(1_000), ms(300), ms(150), stop, Drift::ONE_PERCENT).unwrap();
+        let settings = Settings {
+            node: node("self"),
+            timing,
+            drains,
+            seed,
+        };
+        Self {
+            machine: Machine::new(settings, floor.map(epoch)),
+            timing,
+            drains,
+            now: Moment::from_millis(10_000),
+            open: BTreeMap::new(),
+            newest: floor.unwrap_or(0),
+            floor: floor.map(epoch),
+            led: BTreeSet::new(),
+            sends: BTreeMap::new(),
+            must_drain: false,
+            denied: None,
+            finished: false,
+        }
+    }
+
+    fn play(&mut self, pause_ms: u64, next: &Move) {
+        self.now = self.now + Duration::from_millis(pause_ms);
+        let input = match next {
+            Move::Wake => Some(Input::Wake),
+            Move::Alarm => {
+                if let Some(due) = self.machine.wake_at() {
+                    self.now = self.now.max(due);
+                }
+                Some(Input::Wake)
+            }
+            Move::Answer {
+                which,
+                how,
+                left_ms,
+                raise,
+            } => self.answer(*which, *how, Duration::from_millis(*left_ms), *raise),
+            Move::Stray { call, kind, epoch } => self.stray(*call, *kind, *epoch),
+            Move::Hint { kind, epoch } => Some(Input::Hint(self.hint(*kind, *epoch))),
+            Move::Drained => {
+                self.must_drain = false;
+                Some(Input::Drained)
+            }
+            Move::StepDown {
+                cooldown_ms,
+                to_self,
+            } => Some(Input::StepDown {
+                cooldown: Duration::from_millis(*cooldown_ms),
+                to: to_self.then(|| node("self")),
+            }),
+            Move::Stop => Some(Input::Stop),
+        };
+        if let Some(input) = input {
+            self.step(input);
+        }
+    }
+
+    /// Answers one open call in one of the ways a store may.
+    fn answer(&mut self, which: u8, how: u8, left: Duration, raise: u64) -> Option<Input> {
+        let ids: Vec<u64> = self.open.keys().copied().collect();
+        let id = *ids.get(usize::from(which) % ids.len().max(1))?;
+        let open = self.open.remove(&id)?;
+        let call = CallId(id);
+        let ok = !how.is_multiple_of(4);
+        Some(match open.kind {
+            Kind::Acquire if !ok => Input::Acquired(call, Err(trouble(how / 4))),
+            Kind::Acquire => {
+                let answer = match how % 4 {
+                    1 => {
+                        // A grant is above the bid's floor, as every store keeps it.
+                        self.newest = self.newest.max(self.floor.map_or(0, Epoch::get)) + 1 + raise;
+                        self.sends.insert(epoch(self.newest), open.sent_at);
+                        Acquired::Won {
+                            epoch: epoch(self.newest),
+                            left,
+                        }
+                    }
+                    2 => Acquired::Held {
+                        holder: holder((self.newest + raise).max(1), "other"),
+                        left: left.min(Duration::from_secs(1)),
+                    },
+                    _ => Acquired::Hold {
+                        retry_in: left,
+                        why: HoldReason::Standing,
+                    },
+                };
+                Input::Acquired(call, Ok(answer))
+            }
+            Kind::Renew if !ok => Input::Renewed(call, Err(trouble(how / 4))),
+            Kind::Renew => {
+                let answer = match how % 8 {
+                    1 => Renewed::Lost(None),
+                    2 => Renewed::Lost(Some(holder(self.newest + 1, "other"))),
+                    _ => {
+                        let sent = open.epoch.and_then(|epoch| self.sends.get_mut(&epoch));
+                        if let Some(sent) = sent {
+                            *sent = open.sent_at.max(*sent);
+                        }
+                        Renewed::Kept { left }
+                    }
+                };
+                Input::Renewed(call, Ok(answer))
+            }
+            Kind::Release if !ok => Input::Released(call, Err(trouble(how / 4))),
+            Kind::Release if how % 4 == 1 => Input::Released(call, Ok(Released::NotHeld)),
+            Kind::Release => Input::Released(call, Ok(Released::Released)),
+        })
+    }
+
+    fn stray(&self, call: u64, kind: u8, number: u64) -> Option<Input> {
+        if self.open.contains_key(&call) {
+            return None;
+        }
+        let (call, left) = (CallId(call), Duration::from_secs(1));
+        Some(match kind % 3 {
+            0 => Input::Acquired(
+                call,
+                Ok(Acquired::Won {
+                    epoch: epoch(number),
+                    left,
+                }),
+            ),
+            1 => Input::Renewed(call, Ok(Renewed::Kept { left })),
+            _ => Input::Released(call, Ok(Released::Released)),
+        })
+    }
+
+    fn hint(&self, kind: u8, number: u64) -> Hint {
+        match kind % 6 {
+            0 => Hint::Gap,
+            1 => Hint::Began(epoch(number)),
+            2 => Hint::Ended {
+                epoch: epoch(number),
+                prefer: None,
+            },
+            3 => Hint::Ended {
+                epoch: epoch(number),
+                prefer: Some(node("other")),
+            },
+            4 => Hint::Present(Observed {
+                epoch: Some(epoch(number)),
+                holder: None,
+            }),
+            _ => Hint::Present(Observed {
+                epoch: Some(epoch(number)),
+                holder: Some((holder(number, "other"), Duration::from_millis(500))),
+            }),
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now;
+        let read = self.machine.snapshot().at(now);
+        let before = self.machine.snapshot().clone();
+        let wake = input == Input::Wake;
+        if matches!(input, Input::Renewed(_, Ok(Renewed::Lost(None)))) {
+            self.denied = before.tenure.or(self.denied);
+        }
+        let mut actions = Vec::new();
+        self.machine.step(now, input, &mut actions);
+        let after = self.machine.snapshot().clone();
+        let announced = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Announce(transition) => Some(transition.revision),
+                _ => None,
+            })
+            .collect::<Vec<_>>();
+        let wanted: Vec<u64> = (before.revision + 1..=after.revision).collect();
+        assert_eq!(
+            announced, wanted,
+            "each announcement raises the revision by one"
+        );
+        if wake {
+            let seen = (read.revision, read.state(), read.tenure);
+            assert_eq!(seen, (after.revision, after.state(), after.tenure));
+        }
+        assert!(after.term >= before.term, "the floor fell");
+        assert!(
+            self.machine.wake_at().is_none_or(|due| due > now),
+            "it spins"
+        );
+        for action in actions {
+            self.take(&before, action);
+        }
+        self.judge_tenure();
+    }
+
+    fn judge_tenure(&self) {
+        let snapshot = self.machine.snapshot();
+        let Some(tenure) = snapshot.tenure else {
+            assert!(!snapshot.is_leader(self.now));
+            return;
+        };
+        let sent = self.sends[&tenure.epoch];
+        assert!(tenure.ends_at <= self.timing.ends_at(sent, self.timing.ttl()));
+        assert_eq!(tenure.leads_until, self.timing.leads_until(tenure.ends_at));
+        assert!(tenure.leads_until <= tenure.ends_at);
+        assert!(
+            Some(tenure.epoch) <= snapshot.term,
+            "the own epoch is in the floor"
+        );
+        if snapshot.is_leader(self.now) {
+            assert!(self.now < tenure.leads_until);
+            assert!(!snapshot.stopping, "nobody leads while it stops");
+        }
+        assert!(
+            !snapshot.is_leader(tenure.leads_until),
+            "the deadline itself is too late"
+        );
+    }
+
+    fn open_call(&mut self, call: CallId, kind: Kind, epoch: Option<Epoch>) {
+        let rival = |open: &Open| open.kind == kind && open.epoch == epoch;
+        assert!(
+            !self.open.values().any(rival),
+            "two {kind:?} at a time for {epoch:?}"
+        );
+        let sent_at = self.now;
+        let open = Open {
+            kind,
+            epoch,
+            sent_at,
+        };
+        assert!(
+            self.open.insert(call.0, open).is_none(),
+            "{call:?} is used twice"
+        );
+    }
+
+    fn take(&mut self, before: &tenure::machine::Snapshot, action: Action) {
+        match action {
+            Action::Acquire {
+                call,
+                floor,
+                hold,
+                incumbent,
+            } => {
+                if incumbent {
+                    let denied = self.denied.expect("an incumbent of nothing");
+                    assert!(self.now < denied.leads_until, "an incumbent of the past");
+                    assert_eq!(floor, Some(denied.epoch), "another tenure came since");
+                }
+                assert!(floor >= self.floor, "a bid's floor fell");
+                assert!(
+                    floor >= self.led.last().copied(),
+                    "a led epoch is not in the floor"
+                );
+                assert!(hold >= self.timing.hold(self.timing.ttl()));
+                assert!(!self.finished, "it has ended");
+                self.floor = floor;
+                self.open_call(call, Kind::Acquire, None);
+            }
+            Action::Renew { call, epoch } => {
+                let tenure = self
+                    .machine
+                    .snapshot()
+                    .tenure
+                    .expect("a renewal without a lease");
+                assert_eq!(tenure.epoch, epoch);
+                let over = match self.machine.snapshot().role {
+                    Role::Leading => tenure.leads_until,
+                    _ => tenure.ends_at,
+                };
+                assert!(self.now < over, "a dead lease is renewed");
+                self.open_call(call, Kind::Renew, Some(epoch));
+            }
+            Action::Release { call, epoch, .. } => {
+                assert!(!self.machine.snapshot().is_leader(self.now));
+                let led = self.led.contains(&epoch);
+                assert!(!(led && self.must_drain), "released while the app works");
+                self.open_call(call, Kind::Release, Some(epoch));
+            }
+            Action::Drain => {
+                assert!(self.drains);
+                assert!(
+                    !self.machine.snapshot().is_leader(self.now),
+                    "drains while it leads"
+                );
+            }
+            Action::Announce(transition) => {
+                assert!(transition.at <= self.now);
+                if transition.kind == EventKind::Acquired {
+                    let epoch = transition.epoch.expect("a tenure has an epoch");
+                    assert!(self.led.insert(epoch), "epoch {epoch} is led twice");
+                    assert!(Some(epoch) > before.term, "epoch {epoch} was dead");
+                    self.must_drain = self.drains;
+                }
+            }
+            Action::WarnSameId(_) => {}
+            Action::Finished => {
+                assert!(!self.finished, "it ends once");
+                self.finished = true;
+            }
+        }
+    }
+
+    /// Everything is answered, every alarm rings, the app drains: it must end.
+    fn wind_down(&mut self) {
+        self.step(Input::Stop);
+        for turn in 0..200u8 {
+            if self.finished {
+                break;
+            }
+            if let Some(input) = self.answer(0, turn, Duration::from_secs(1), 0) {
+                self.now = self.now + Duration::from_millis(5);
+                self.step(input);
+            } else if self.must_drain && turn % 2 == 0 {
+                self.must_drain = false;
+                self.step(Input::Drained);
+            } else if let Some(due) = self.machine.wake_at() {
+                self.now = self.now.max(due);
+                self.step(Input::Wake);
+            }
+        }
+        assert!(self.finished, "asked to stop, it never ended");
+        assert_eq!(self.machine.wake_at(), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens(
+        drains: bool,
+        floor in prop::option::of(1..30u64),
+        seed: u64,
+        sequence in prop::collection::vec(moves(), 1..120),
+    ) {
+        let mut harness = Harness::new(drains, floor, seed);
+        harness.step(Input::Wake);
+        for (pause, next) in &sequence {
+            harness.play(*pause, next);
+        }
+        harness.wind_down();
+    }
+}
+
+/// A store that answers with an epoch that this node has led under: whatever it is,
+/// the machine never leads under it again.
+#[test]
+fn a_dead_epoch_from_the_store_is_refused() {
+    let mut harness = Harness::new(false, None, 1);
+    let won = |call| {
+        Input::Acquired(
+            CallId(call),
+            Ok(Acquired::Won {
+                epoch: epoch(7),
+                left: Duration::from_secs(1),
+            }),
+        )
+    };
+    harness.sends.insert(epoch(7), harness.now);
+    harness.step(Input::Wake);
+    harness.step(won(1));
+    assert!(harness.machine.snapshot().is_leader(harness.now));
+    harness.now = harness.now + Duration::from_secs(2);
+    harness.open.clear();
+    harness.step(Input::Wake);
+    let call = *harness.open.keys().next().expect("it campaigns again");
+    harness.step(won(call));
+    assert!(!harness.machine.snapshot().is_leader(harness.now));
+}
