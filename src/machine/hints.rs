@@ -20,10 +20,16 @@ impl Machine {
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
                     // Whoever was to go first has gone: nothing is left to wait for, and
-                    // a node in cooldown learns the leader like all others.
-                    self.defer_until = now;
+                    // a node in cooldown learns the leader like all others. A late hint
+                    // of a grant seen before, such as its own, ends no cooldown.
+                    let news = Some(epoch) > self.floor;
+                    if news {
+                        self.defer_until = now;
+                    }
                     self.look_again(now, Some(epoch));
-                    self.try_at = now;
+                    if news {
+                        self.try_at = now;
+                    }
                 }
             }
             Hint::Ended { epoch, prefer } => {
