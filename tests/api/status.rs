@@ -369,3 +369,12 @@ fn each_start_has_its_own_boot_id_and_a_higher_epoch() {
         assert_eq!(node.exit(), Some(0));
     }
 }
+
+#[test]
+fn a_leader_is_told_in_the_same_words_each_time() {
+    let alone = Alone::new(&[]);
+    let first = alone.node.status()["leader"].clone();
+    for _ in 0..100 {
+        assert_eq!(alone.node.status()["leader"], first);
+    }
+}
