@@ -59,9 +59,9 @@
 //! named; where it is gone by the time it is opened, the head has moved on, and the
 //! reader looks again.
 //!
-//! *Nothing needed is removed.* A commit removes records numbered up to its own that
-//! its head does not name. Their head is gone, so none can come in force; whatever
-//! is being prepared now is numbered higher.
+//! *Nothing needed is removed.* After a commit its process removes records numbered
+//! up to its own that its head does not name. Their head is gone, so none can come
+//! in force; whatever is being prepared now is numbered higher.
 //!
 //! # What is on the disk when
 //! A grant, a hold and a checkpoint are answered after their files (before the

@@ -19,17 +19,7 @@ impl Machine {
             Hint::Gap => self.try_at = self.try_at.min(now),
             Hint::Began(epoch) => {
                 if Some(epoch) > known {
-                    // Whoever was to go first has gone: nothing is left to wait for, and
-                    // a node in cooldown learns the leader like all others. A late hint
-                    // of a grant seen before, such as its own, ends no cooldown.
-                    let news = Some(epoch) > self.floor;
-                    if news {
-                        self.defer_until = now;
-                    }
-                    self.look_again(now, Some(epoch));
-                    if news {
-                        self.try_at = now;
-                    }
+                    self.look_at_grant(now, epoch);
                 }
             }
             Hint::Ended { epoch, prefer } => {
@@ -48,7 +38,7 @@ impl Machine {
             }
             Hint::Present(observed) => match observed.holder {
                 Some((holder, _)) if Some(holder.epoch) <= known => {}
-                Some((holder, _)) => self.look_again(now, Some(holder.epoch)),
+                Some((holder, _)) => self.look_at_grant(now, holder.epoch),
                 // A hold told its end; nothing but a new leader changes that.
                 None if self.snapshot.hold.is_some() => {}
                 None => {
@@ -68,6 +58,22 @@ impl Machine {
             self.recheck_below = self.recheck_below.max(recheck_below);
         } else {
             self.plan_try(now, now);
+        }
+    }
+
+    /// Asks who was granted that epoch. The delays are manners about a free lease; a
+    /// lease that was just granted is not free, and without asking a node in its
+    /// cooldown would know of no leader until it is over. An epoch seen before, such
+    /// as this node's own, tells of no new grant.
+    fn look_at_grant(&mut self, now: Moment, epoch: Epoch) {
+        let fresh = Some(epoch) > self.floor;
+        if fresh {
+            // Whoever was to go first has gone.
+            self.defer_until = now;
+        }
+        self.look_again(now, Some(epoch));
+        if fresh && self.acquiring.is_none() {
+            self.try_at = now;
         }
     }
 

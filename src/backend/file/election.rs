@@ -2,13 +2,14 @@
 //! where it decided so a commit.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use super::Shared;
-use super::head::{Committed, Durability, Folder, Head, refused};
+use super::head::{Committed, Durability, Folder, Head, Version, refused};
 use super::record::{self, Record, Unusable};
 use super::watch;
 use crate::backend::{Backend, Hints};
@@ -30,6 +31,8 @@ pub(super) struct FileElection {
     pub(super) shared: Arc<Shared>,
     /// Set when the caller of the operation that this value serves went away.
     abandoned: Arc<AtomicBool>,
+    /// What the operation committed, to be tidied up behind once it has answered.
+    committed: Arc<OnceLock<(Head, Option<Version>)>>,
 }
 
 /// Tells an operation that its caller went away.
@@ -56,6 +59,8 @@ struct Commit<T> {
     checkpoint: Option<Vec<u8>>,
     /// The decision is void once the lease clock is past this.
     not_after_ms: Option<u64>,
+    /// Whether to remove the records out of force.
+    tidies: bool,
 }
 
 impl<T> Commit<T> {
@@ -65,6 +70,7 @@ impl<T> Commit<T> {
             durability,
             checkpoint: None,
             not_after_ms: None,
+            tidies: true,
         }
     }
 }
@@ -76,6 +82,7 @@ impl FileElection {
             folder: shared.directory.folder(name),
             shared: Arc::clone(shared),
             abandoned: Arc::default(),
+            committed: Arc::default(),
         }
     }
 
@@ -234,7 +241,9 @@ impl FileElection {
         if commit.durability == Durability::Disk {
             self.folder.sync()?;
         }
-        self.folder.tidy(&head, record.checkpoint);
+        if commit.tidies {
+            let _ = self.committed.set((head, record.checkpoint));
+        }
         Ok(true)
     }
 
@@ -338,7 +347,11 @@ impl FileElection {
                 return Ok(Decision::Leave(answer));
             }
             record.prefer = prefer.cloned();
-            Ok(Decision::Commit(Commit::new(answer, Durability::PageCache)))
+            let mut commit = Commit::new(answer, Durability::PageCache);
+            // Removing files locks the folder for milliseconds, just when the next
+            // leader wants it; its own commit removes them.
+            commit.tidies = false;
+            Ok(Decision::Commit(commit))
         })
     }
 
@@ -382,20 +395,29 @@ impl FileElection {
 
     /// Does an operation where it may block. When its caller goes away it ends in
     /// order: before the rename with nothing changed, after it with all that belongs
-    /// to a commit.
+    /// to a commit. Tidying up takes longer than a commit and nothing rests on it, so
+    /// the answer does not wait for it.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let mut here = self.clone();
         here.abandoned = Arc::default();
+        here.committed = Arc::default();
         let guard = AbandonOnDrop(Arc::clone(&here.abandoned));
-        let done = tokio::task::spawn_blocking(move || work(&here)).await;
+        let (reply, answer) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            // A caller that went away needs no answer.
+            let _ = reply.send(work(&here));
+            if let Some((head, checkpoint)) = here.committed.get() {
+                here.folder.tidy(head, *checkpoint);
+            }
+        });
+        let done = answer.await;
         drop(guard);
-        done.unwrap_or_else(|error| {
-            Err(StoreError::Indeterminate(format!(
-                "the operation did not end in order: {error}"
-            )))
+        done.unwrap_or_else(|_| {
+            let broken = "the operation did not end in order".to_owned();
+            Err(StoreError::Indeterminate(broken))
         })
     }
 }

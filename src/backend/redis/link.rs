@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::connection::{self, Opened};
 use super::reply;
-use super::scripts::Named;
+use super::scripts::{Named, teach};
 use super::target::RedisTarget;
 use super::topic::Topic;
 use super::trouble;
@@ -315,6 +315,9 @@ async fn serve(link: &Link, opened: Opened, generation: u64) {
     let mut state = link.state.subscribe();
     link.state.send_replace(State::Up(live.clone()));
     let mut subscribed = HashSet::new();
+    // First what somebody may be waiting for.
+    subscribe(link, &live, &mut subscribed).await;
+    teach(live.connection.clone()).await;
     loop {
         subscribe(link, &live, &mut subscribed).await;
         tokio::select! {

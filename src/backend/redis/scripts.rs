@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use redis::Script;
+use redis::aio::MultiplexedConnection;
 
 use crate::lease::ElectionName;
 
@@ -63,6 +64,36 @@ impl Named {
     fn new(name: &'static str, code: &'static str) -> Self {
         let sha1 = Script::new(code).get_hash().to_owned();
         Self { name, code, sha1 }
+    }
+}
+
+/// Makes Redis compile the scripts that it does not know, so that no release and no
+/// bid pays for it (a millisecond each). Nothing rests on it: where it fails, or the
+/// user may not, a script is sent whole when it is needed.
+pub(super) async fn teach(mut connection: MultiplexedConnection) {
+    let all: [&Named; 6] = [
+        &ACQUIRE,
+        &RENEW,
+        &RELEASE,
+        &OBSERVE,
+        &READ_CHECKPOINT,
+        &WRITE_CHECKPOINT,
+    ];
+    let mut question = redis::cmd("SCRIPT");
+    question.arg("EXISTS");
+    for script in all {
+        question.arg(&script.sha1);
+    }
+    let Ok(known) = question.query_async::<Vec<bool>>(&mut connection).await else {
+        return;
+    };
+    for (script, _) in all.iter().zip(known).filter(|(_, known)| !known) {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(script.code);
+        // One at a time: Redis serves others in between.
+        if load.exec_async(&mut connection).await.is_err() {
+            return;
+        }
     }
 }
 

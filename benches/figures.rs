@@ -1,0 +1,88 @@
+//! The figures that the documents quote, measured on the release binary and on real
+//! stores. `cargo bench --bench figures` runs all, `… -- handover` those whose name
+//! begins so; `FIGURES_QUICK=1` takes a minute and proves only that it works.
+//!
+//! Slow numbers are reported, not judged: a machine that compiles beside it is slow.
+//! Wrong ones (two leaders, a stale write taken, a handover that never comes) end it
+//! with 1. Each figure stands beside the floor that the store or the system sets,
+//! measured in the same run.
+
+#![allow(missing_docs)]
+
+#[path = "figures/api.rs"]
+mod api;
+#[path = "figures/cost.rs"]
+mod cost;
+#[path = "figures/effort.rs"]
+mod effort;
+#[path = "figures/failover.rs"]
+mod failover;
+#[path = "figures/fleet.rs"]
+mod fleet;
+#[path = "figures/http.rs"]
+mod http;
+#[path = "figures/lab.rs"]
+mod lab;
+#[path = "figures/pause.rs"]
+mod pause;
+#[path = "figures/redis.rs"]
+mod redis;
+#[path = "figures/store.rs"]
+mod store;
+#[path = "figures/table.rs"]
+mod table;
+
+use std::process::ExitCode;
+
+use effort::Effort;
+
+type Figure = fn(Effort) -> anyhow::Result<()>;
+
+const FIGURES: [(&str, Figure); 6] = [
+    ("handover", failover::handover),
+    ("crash", failover::crash),
+    ("pause", pause::pause),
+    ("cost", cost::cost),
+    ("api", api::api),
+    ("lab", lab::lab),
+];
+
+fn main() -> ExitCode {
+    // Cargo adds --bench.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let unknown = wanted
+        .iter()
+        .find(|name| FIGURES.iter().all(|(figure, _)| !figure.starts_with(*name)));
+    if let Some(name) = unknown {
+        let names = FIGURES.map(|(name, _)| name).join(", ");
+        eprintln!("figures: there is no {name}; there are {names}");
+        return ExitCode::from(2);
+    }
+    let effort = Effort {
+        quick: std::env::var_os("FIGURES_QUICK").is_some(),
+    };
+    println!("{}", machine());
+    table::heading();
+    let mut failed = false;
+    for (name, figure) in FIGURES {
+        let chosen = wanted.is_empty() || wanted.iter().any(|it| name.starts_with(it));
+        if chosen && let Err(error) = figure(effort) {
+            println!("{name}: WRONG: {error:#}");
+            failed = true;
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// What the numbers depend on.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{cores} cores, Linux {}, load {load}", kernel.trim())
+}

@@ -1,0 +1,106 @@
+//! How soon the next leader leads: after a stop, and after a crash.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use crate::effort::Effort;
+use crate::fleet::{Fleet, Setup};
+use crate::store::Store;
+use crate::table::{Row, Sample};
+
+/// Probes of the floor after each round, so that both see the same weather.
+const PROBES: usize = 10;
+
+/// SIGTERM to the leader → the next leader, seen by a long-poll.
+pub fn handover(effort: Effort) -> anyhow::Result<()> {
+    for (store, target) in Store::both()?.iter().zip([3.0, 10.0]) {
+        let mut fleet = Fleet::start(store, setup("handover", 3000))?;
+        let mut probe = store.probe()?;
+        let (mut took, mut floor) = (Sample::default(), Sample::default());
+        for _ in 0..effort.rounds(50) {
+            let old = fleet.settled()?;
+            effort.linger(Duration::from_millis(200));
+            let began = Instant::now();
+            fleet.nodes[old.node].signal(Signal::TERM)?;
+            let (_, led_at) = fleet.successor(old)?;
+            took.add(led_at.saturating_duration_since(began));
+            let code = fleet.restart(old.node)?;
+            ensure!(code == Some(0), "SIGTERM ended a sidecar with {code:?}");
+            for _ in 0..PROBES {
+                probe.measure(&mut floor)?;
+            }
+        }
+        Row {
+            what: "handover: SIGTERM to next leader",
+            store: store.kind(),
+            unit: "ms",
+            sample: &took,
+            floor: Some((probe.name(), floor.median())),
+            target: Some(target),
+        }
+        .print();
+    }
+    Ok(())
+}
+
+/// SIGKILL of the leader → the next leader, counted from the lease's end in the store.
+pub fn crash(effort: Effort) -> anyhow::Result<()> {
+    for store in Store::both()? {
+        for ttl_ms in [1000, 3000] {
+            let election = format!("crash-{ttl_ms}");
+            let setup = setup(&election, ttl_ms);
+            let mut fleet = Fleet::start(&store, setup)?;
+            let (mut after_end, mut share) = (Sample::default(), Sample::default());
+            for _ in 0..effort.rounds(10) {
+                let old = fleet.settled()?;
+                // Any phase between two renewals.
+                effort.linger(setup.ttl / 3);
+                let began = Instant::now();
+                fleet.kill(old.node)?;
+                let lease_end = store.lease_end(&election)?;
+                let (_, led_at) = fleet.successor(old)?;
+                let late = led_at.saturating_duration_since(lease_end);
+                let early = lease_end.saturating_duration_since(led_at);
+                // A millisecond of rounding in the store's clock.
+                ensure!(early < Duration::from_millis(2), "led {early:?} early");
+                after_end.add(late);
+                let leaderless = led_at.saturating_duration_since(began);
+                share.push(leaderless.as_secs_f64() / setup.ttl.as_secs_f64());
+                fleet.restart(old.node)?;
+            }
+            let row = |what: &str, unit, sample, floor, target| {
+                let what = format!("crash: TTL {} s, {what}", ttl_ms / 1000);
+                Row {
+                    what: &what,
+                    store: store.kind(),
+                    unit,
+                    sample,
+                    floor,
+                    target,
+                }
+                .print();
+            };
+            let end = Some(("lease end", 0.0));
+            row(
+                "next leader after lease end",
+                "ms",
+                &after_end,
+                end,
+                Some(40.0),
+            );
+            row("leaderless as a share of TTL", "TTL", &share, None, None);
+        }
+    }
+    Ok(())
+}
+
+fn setup(election: &str, ttl_ms: u64) -> Setup<'_> {
+    Setup {
+        election,
+        nodes: 3,
+        ttl: Duration::from_millis(ttl_ms),
+        watched: true,
+    }
+}

@@ -1,0 +1,34 @@
+//! Faults, injected into real processes and real servers, under the eyes of an
+//! oracle that records every answer and every write and judges them afterwards.
+
+#![cfg(all(feature = "file", feature = "redis"))]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+#[path = "support/redis.rs"]
+mod redis_server;
+
+mod faults {
+    use super::redis_server;
+
+    mod clocks;
+    mod cluster;
+    mod forgetting;
+    mod history;
+    mod http;
+    mod network;
+    mod node;
+    mod oracle;
+    mod planted;
+    mod processes;
+    mod proxy;
+    mod refusals;
+    mod soak;
+    mod stores;
+    mod watchers;
+}
