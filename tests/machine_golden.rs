@@ -432,6 +432,8 @@ fn step_down_with_drain() {
         .step(405, Input::Released(call(3), Err(down())))
         .wake()
         .step(450, Input::Released(call(4), Ok(Released::Released)))
+        // Its own grant, told late: the successor still goes first.
+        .step(451, Input::Hint(Hint::Began(epoch(7))))
         .wake()
         .check();
 }

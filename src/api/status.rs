@@ -102,9 +102,13 @@ pub fn leader(election: &Election, snapshot: &Snapshot) -> Option<Leader> {
 fn leader_at(election: &Election, snapshot: &Snapshot, reading: Reading) -> Option<Leader> {
     if let Some(epoch) = snapshot.fence_token(reading.now) {
         let profile = election.profile();
-        let since = snapshot
-            .tenure
-            .map(|tenure| reading.text(tenure.acquired_at));
+        let counted = || {
+            snapshot
+                .tenure
+                .map(|tenure| reading.text(tenure.acquired_at))
+        };
+        let won_at = election.won_at(epoch).map(|at| at.to_string());
+        let since = won_at.or_else(counted);
         return Some(Leader {
             id: profile.node.clone(),
             url: profile.url.clone(),

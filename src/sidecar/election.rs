@@ -12,7 +12,7 @@ use super::history::{Entry, History};
 use super::watch::Watch;
 use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
 use crate::machine::Snapshot;
-use crate::time::{Clock, Moment};
+use crate::time::{Clock, Moment, UnixMs};
 
 /// One election that this process takes part in. Cheap to clone; when the last
 /// handle and its [`Sidecar`](super::Sidecar) are gone, leadership is given back.
@@ -117,6 +117,13 @@ impl Election {
     #[must_use]
     pub fn history(&self) -> Vec<Entry> {
         self.shared.history.newest_first()
+    }
+
+    /// When this node won its newest epoch, by its wall clock of that moment: the same
+    /// at every reading, which a difference of two clocks is not.
+    #[must_use]
+    pub fn won_at(&self, epoch: Epoch) -> Option<UnixMs> {
+        self.shared.history.won_at(epoch)
     }
 
     /// When the election loop last turned.

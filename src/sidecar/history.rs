@@ -47,6 +47,7 @@ fn as_event<S: serde::Serializer>(kind: &EventKind, to: S) -> Result<S::Ok, S::E
 #[derive(Debug, Default)]
 pub struct History {
     entries: Mutex<VecDeque<Entry>>,
+    last_win: Mutex<Option<(Epoch, UnixMs)>>,
 }
 
 impl History {
@@ -57,6 +58,10 @@ impl History {
         } else {
             transition.leader.as_ref()
         };
+        if let (true, Some(epoch)) = (own, transition.epoch) {
+            let mut last = self.last_win.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((epoch, at));
+        }
         let entry = Entry {
             at,
             from: transition.from,
@@ -72,6 +77,12 @@ impl History {
             entries.pop_front();
         }
         entries.push_back(entry);
+    }
+
+    /// When this node won that epoch, where it is its newest.
+    pub(super) fn won_at(&self, epoch: Epoch) -> Option<UnixMs> {
+        let last = *self.last_win.lock().unwrap_or_else(PoisonError::into_inner);
+        last.and_then(|(won, at)| (won == epoch).then_some(at))
     }
 
     /// The transitions, newest first.

@@ -1,0 +1,25 @@
+//! The command line, run as a user runs it: exit codes, messages, output for people
+//! and for programs, signals.
+#![cfg(all(feature = "file", feature = "redis"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/redis.rs"]
+mod redis_server;
+
+#[path = "cli/client.rs"]
+mod client;
+#[path = "cli/lifetime.rs"]
+mod lifetime;
+#[path = "cli/memory.rs"]
+mod memory;
+#[path = "cli/settings.rs"]
+mod settings;
+#[path = "cli/usage.rs"]
+mod usage;
+
+/// A lease that no test outlasts.
+const LONG: &[&str] = &["--ttl", "30s"];
