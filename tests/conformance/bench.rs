@@ -26,6 +26,9 @@ pub const PATIENT: Duration = Duration::from_secs(10);
 /// For calls that are expected to fail.
 pub const CALL: Duration = Duration::from_millis(400);
 
+/// What a store that counts whole milliseconds may take from a hold; a node asks for
+/// that much more.
+pub const ROUNDING: Duration = Duration::from_millis(2);
 /// Between the requests of a candidate that hopes for a grant before its time.
 const EAGER: Duration = Duration::from_millis(3);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::lease::{Acquired, Drift, Epoch, Released, Renewed};
 use tenure::time::pause;
 
-use crate::bench::{Bench, Candidate, PATIENT, now};
+use crate::bench::{Bench, Candidate, PATIENT, ROUNDING, now};
 use crate::fixture::Half;
 use crate::recorder::Grant;
 
@@ -36,7 +36,7 @@ pub async fn t26_lost_data_repeats_no_epoch(bench: &Bench) {
 /// A hold as a node asks for it: not shorter than any lease known.
 fn careful(candidate: &Candidate, ttl: Duration) -> Candidate {
     let mut candidate = candidate.clone().lasting(ttl);
-    candidate.hold = Drift::ONE_PERCENT.lengthen(ttl) + Duration::from_millis(2);
+    candidate.hold = Drift::ONE_PERCENT.lengthen(ttl) + ROUNDING;
     candidate
 }
 
@@ -89,7 +89,10 @@ async fn wiped_under_a_leader(bench: &Bench, leader: &Candidate) {
         remembers.sees("granted", |seen| seen.epoch > Some(grant.epoch))
     );
     begins_after(&next, &grant);
-    assert!(next.answered_at >= asked_at + remembers.hold, "{next:?}");
+    assert!(
+        next.answered_at >= asked_at + remembers.hold - ROUNDING,
+        "{next:?}"
+    );
     assert_eq!(late.epoch, Some(next.epoch));
     bench.judge();
 }
@@ -170,7 +173,10 @@ async fn set_back_to_an_older_copy(bench: &Bench, leader: &Candidate) {
     assert_eq!(leader.renew(newest.epoch).await, Renewed::Lost(None));
     let next = remembers.win_in_time(Some(newest.epoch)).await;
     begins_after(&next, &newest);
-    assert!(next.answered_at >= asked_at + remembers.hold, "{next:?}");
+    assert!(
+        next.answered_at >= asked_at + remembers.hold - ROUNDING,
+        "{next:?}"
+    );
     match leader.renew(old.epoch).await {
         Renewed::Lost(Some(holder)) => assert_eq!(holder.epoch, next.epoch),
         other => panic!("the lease of the copy came back to life: {other:?}"),
