@@ -77,7 +77,10 @@ impl Http {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Pending> {
-        let mut stream = self.connect()?;
+        let mut stream = match self.kept.take() {
+            Some(stream) => stream,
+            None => self.connect()?,
+        };
         send(&mut stream, method, path, headers, body)?;
         Ok(Pending(stream))
     }
