@@ -47,12 +47,17 @@ pub async fn get_status(
         let revision: u64 = text.parse().map_err(|_| {
             Problem::malformed(format!("after_revision \"{text}\" is no whole number"))
         })?;
-        let wait = wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT);
+        let wait = held_for(wait);
         let mut watch = election.watch().map_err(|error| no_timer(&error))?;
         // Whatever ended the wait, the answer is computed afterwards.
         let _ = within(wait, watch.after(revision)).await;
     }
     Ok(Json(Status::now(&shared, &election)))
+}
+
+/// How long an answer is held back for a client that asked for `wait`.
+fn held_for(wait: Option<Duration>) -> Duration {
+    wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
 }
 
 fn no_timer(error: &std::io::Error) -> Problem {
@@ -250,10 +255,7 @@ pub async fn step_down(
     };
     let ttl = election.timing().ttl();
     let cooldown = body.cooldown_ms.map_or(ttl, Duration::from_millis);
-    let wait = body
-        .wait_ms
-        .map_or(DEFAULT_WAIT, Duration::from_millis)
-        .min(MAX_WAIT);
+    let wait = held_for(body.wait_ms.map(Duration::from_millis));
     let reason = body.reason.unwrap_or_else(|| "asked over HTTP".to_owned());
     tracing::info!(election = %election.name(), %reason, "step-down");
     // The step-down goes on though the client be gone or the wait be over.
@@ -290,4 +292,17 @@ pub async fn step_down(
 /// GET `/history`
 pub async fn history(Of(election): Of) -> Response {
     Json(election.history()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_is_held_for_more_than_a_minute() {
+        let second = Duration::from_secs(1);
+        assert_eq!(held_for(None), second * 30);
+        assert_eq!(held_for(Some(second)), second);
+        assert_eq!(held_for(Some(second * 600)), second * 60);
+    }
 }
