@@ -16,6 +16,8 @@ mod client;
 mod lifetime;
 #[path = "cli/memory.rs"]
 mod memory;
+#[path = "cli/secrets.rs"]
+mod secrets;
 #[path = "cli/settings.rs"]
 mod settings;
 #[path = "cli/usage.rs"]
