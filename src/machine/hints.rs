@@ -68,8 +68,10 @@ impl Machine {
     fn look_at_grant(&mut self, now: Moment, epoch: Epoch) {
         let fresh = Some(epoch) > self.floor;
         if fresh {
-            // Whoever was to go first has gone.
+            // Whoever was to go first has gone; and whoever was the incumbent is not
+            // any more, even should the store forget this grant, too.
             self.defer_until = now;
+            self.former = None;
         }
         self.look_again(now, Some(epoch));
         if fresh && self.acquiring.is_none() {
