@@ -89,8 +89,8 @@ fn delayed_write() {
     cluster.wait_for_write(next.epoch);
     std::thread::sleep((TTL * 3).saturating_sub(cluster.recorder.now() - held_at));
     trap.let_go();
-    let reply = trap.reply(SOON);
-    assert!(reply.contains("stale"), "{reply:?}");
+    let reply = trap.reply("stale", SOON);
+    assert!(!reply.contains("written"), "{reply:?}");
     cluster.wait_for_write(next.epoch);
     cluster.judge();
 }
@@ -117,8 +117,8 @@ fn reordered_writes() {
     trap.wait_caught(SOON);
     cluster.wait_for_write(lead.epoch);
     trap.let_go();
-    let reply = trap.reply(SOON);
-    assert!(reply.contains("mismatch"), "{reply:?}");
+    let reply = trap.reply("mismatch", SOON);
+    assert!(!reply.contains("written"), "{reply:?}");
     cluster.wait_for_write(lead.epoch);
     assert_eq!(cluster.ask(0).token, Some(lead.epoch));
     cluster.judge();
@@ -142,11 +142,8 @@ fn release_race() {
     let next = cluster.leader_after(lead.epoch, asked_at, TTL);
     cluster.wait_for_write(next.epoch);
     trap.let_go();
-    let reply = trap.reply(SOON);
-    assert!(
-        reply.contains("lost") && !reply.contains("kept"),
-        "{reply:?}"
-    );
+    let reply = trap.reply("lost", SOON);
+    assert!(!reply.contains("kept"), "{reply:?}");
     assert!(net.lease().starts_with(&next.epoch.to_string()));
     cluster.wait_for_write(next.epoch);
     cluster.judge();
@@ -168,8 +165,8 @@ fn late_release() {
     let again = cluster.leader_after(lead.epoch, asked_at, TTL * 2);
     cluster.wait_for_write(again.epoch);
     trap.let_go();
-    let reply = trap.reply(SOON);
-    assert!(reply.contains("not_held"), "{reply:?}");
+    let reply = trap.reply("not_held", SOON);
+    assert!(!reply.contains("released\r"), "{reply:?}");
     assert!(net.lease().starts_with(&again.epoch.to_string()));
     cluster.wait_for_write(again.epoch);
     cluster.judge();

@@ -63,7 +63,7 @@ struct Caught {
 
 impl Trap {
     pub fn wait_caught(&self, bound: Duration) {
-        drop(self.wait("nothing was caught", bound, |state| state.caught));
+        drop(self.wait("a catch", bound, |state| state.caught));
     }
 
     pub fn let_go(&self) {
@@ -71,10 +71,12 @@ impl Trap {
         self.changed.notify_all();
     }
 
-    /// What the store said to the request that was held.
-    pub fn reply(&self, bound: Duration) -> String {
-        let state = self.wait("no reply came", bound, |state| !state.reply.is_empty());
-        String::from_utf8_lossy(&state.reply).into_owned()
+    /// What the store said to the request that was held, once `word` is in it. Other
+    /// requests may have been held with it.
+    pub fn reply(&self, word: &str, bound: Duration) -> String {
+        let text = |state: &Caught| String::from_utf8_lossy(&state.reply).into_owned();
+        let state = self.wait(word, bound, |state| text(state).contains(word));
+        text(&state)
     }
 
     fn wait(
@@ -89,13 +91,11 @@ impl Trap {
             .changed
             .wait_timeout_while(state, bound, waiting)
             .unwrap();
-        let late = waited.timed_out();
-        if late {
+        if waited.timed_out() {
+            let needle = String::from_utf8_lossy(&self.needle).into_owned();
+            let reply = String::from_utf8_lossy(&state.reply).into_owned();
             drop(state);
-            panic!(
-                "{what} within {bound:?}: {:?}",
-                String::from_utf8_lossy(&self.needle)
-            );
+            panic!("{what:?} not within {bound:?} by the trap {needle:?}; replies: {reply:?}");
         }
         state
     }
@@ -298,8 +298,9 @@ struct Pair {
 
 impl Pair {
     fn note_reply(&self, chunk: &[u8]) {
-        if let Some(trap) = self.awaited_by.lock().unwrap().take() {
-            trap.state.lock().unwrap().reply = chunk.to_vec();
+        if let Some(trap) = &*self.awaited_by.lock().unwrap() {
+            let mut state = trap.state.lock().unwrap();
+            state.reply.extend_from_slice(chunk);
             trap.changed.notify_all();
         }
     }
