@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Alone;
 use super::http::{Wire, raw, request};
 use super::process::{Node, file_url, tenure};
+use super::redis_server::RedisServer;
+use super::{Alone, LONG};
 
 /// Runs `trouble` beside a leader with a short lease; it must lead on in one tenure,
 /// with its lease renewed all the while.
@@ -148,18 +149,26 @@ fn bodies_that_break_off_change_nothing() {
     assert_eq!(node.status()["is_leader"], true);
 }
 
+/// A client that leaves before its request was read has asked for nothing; one that
+/// leaves while the release is under way has.
 #[test]
 fn a_step_down_goes_on_though_its_client_is_gone() {
-    let alone = Alone::new(&[]);
-    let mut wire = Wire::open(alone.node.api);
+    let redis = RedisServer::start();
+    let node = Node::leading(&redis.url(), LONG);
+    redis.pause();
+    let mut wire = Wire::open(node.api);
     wire.send(
         b"POST /leadership/stepdown HTTP/1.1\r\nHost: localhost\r\n\
           Content-Length: 0\r\n\r\n",
     );
+    node.until("stepping down", |status| status["is_leader"] == false);
     drop(wire);
-    alone
-        .node
-        .until("stepped down", |status| status["is_leader"] == false);
+    redis.resume();
+    node.until("released", |_| {
+        let history = node.get("/history").json();
+        let entries = history.as_array().unwrap();
+        entries.iter().any(|entry| entry["reason"] == "released")
+    });
 }
 
 #[test]
