@@ -85,6 +85,7 @@ impl Topic {
         Listener {
             events: self.events.subscribe(),
             phase: if *flows { Phase::Asking } else { Phase::Deaf },
+            told: Observed::default(),
         }
     }
 }
@@ -103,6 +104,8 @@ enum Phase {
 pub(super) struct Listener {
     events: broadcast::Receiver<Event>,
     phase: Phase,
+    /// The last state that was told.
+    told: Observed,
 }
 
 impl Listener {
@@ -119,6 +122,7 @@ impl Listener {
                 Phase::Asking => match look().await {
                     Ok(observed) => {
                         self.phase = Phase::Hearing;
+                        self.told = observed.clone();
                         return Some(Hint::Present(observed));
                     }
                     Err(_) => self.phase = Phase::Deaf,
@@ -130,6 +134,7 @@ impl Listener {
                     Some(Err(RecvError::Closed)) => return None,
                 },
                 Phase::Hearing => match self.events.recv().await {
+                    Ok(Event::Hint(hint)) if is_in(&hint, &self.told) => {}
                     Ok(Event::Hint(hint)) => return Some(hint),
                     Ok(Event::Ready) => self.phase = Phase::Asking,
                     Ok(Event::Cut) => {
@@ -144,5 +149,17 @@ impl Listener {
                 },
             }
         }
+    }
+}
+
+/// Whether a message tells what the look before it has told: it was on its way then.
+fn is_in(hint: &Hint, told: &Observed) -> bool {
+    match hint {
+        Hint::Began(epoch) => Some(*epoch) <= told.epoch,
+        Hint::Ended { epoch, .. } => {
+            let free = told.holder.is_none();
+            Some(*epoch) < told.epoch || (Some(*epoch) == told.epoch && free)
+        }
+        Hint::Present(_) | Hint::Gap => false,
     }
 }
