@@ -197,8 +197,9 @@ local function with_holder(reply, record, ttl_ms)
   return reply
 end
 
--- Wakes the waiting. A user without the right to publish delays them, and changes
--- nothing: they try again when the lease runs out.
-local function publish(channel, message)
-  redis.pcall('PUBLISH', channel, message)
+-- Wakes the waiting; `command` is PUBLISH, or SPUBLISH in a cluster, where a message
+-- then stays with the nodes of its slot. A user without the right to publish delays
+-- them, and changes nothing: they try again when the lease runs out.
+local function publish(command, channel, message)
+  redis.pcall(command, channel, message)
 end

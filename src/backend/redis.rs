@@ -169,6 +169,7 @@ impl Backend for RedisElection {
                 text(bid.floor.map_or(0, |floor| floor.get())),
                 text(u8::from(bid.incumbent)),
                 text(server),
+                text("PUBLISH"),
                 text(&self.keys.channel),
             ]
         };
@@ -205,6 +206,7 @@ impl Backend for RedisElection {
                 text(millis(claim.ttl)),
                 text(millis_up(claim.hold)),
                 text(server),
+                text("PUBLISH"),
                 text(&self.keys.channel),
                 prefer.map_or_else(Vec::new, text),
             ]

@@ -14,13 +14,15 @@ fn everything(scripts: &mut Scripts, epoch: &str) -> Vec<(&'static str, Reply)> 
         (
             "acquire",
             ACQUIRE,
-            vec![&own, record, "60000", "60600", "0", "0", "r", CHANNEL],
+            vec![
+                &own, record, "60000", "60600", "0", "0", "r", "PUBLISH", CHANNEL,
+            ],
         ),
         ("renew", RENEW, vec![epoch, &own, "60000", "r"]),
         (
             "release",
             RELEASE,
-            vec![epoch, &own, "60000", "60600", "r", CHANNEL, ""],
+            vec![epoch, &own, "60000", "60600", "r", "PUBLISH", CHANNEL, ""],
         ),
         ("observe", OBSERVE, vec![]),
         ("read_checkpoint", READ_CHECKPOINT, vec![]),
@@ -45,7 +47,9 @@ fn the_state_reads_like_a_status_page() {
     let mut scripts = Scripts::on(&server);
     let own = session(1);
     let record = r#"{"node":"a","url":"http://a:8080","metadata":"AP8="}"#;
-    let words = [&own, record, "60000", "60600", "0", "0", "run1", CHANNEL];
+    let words = [
+        &own, record, "60000", "60600", "0", "0", "run1", "PUBLISH", CHANNEL,
+    ];
     let won = scripts.words(ACQUIRE, &words);
     let (now, epoch) = (won.list()[1].number(), won.list()[2].number().to_string());
     assert_eq!(won.list()[0].text(), "won");
@@ -85,7 +89,9 @@ fn a_grant_and_a_release_are_told_and_a_renewal_is_not() {
     let mut heard = || listener.read().unwrap().list()[2].text().to_owned();
     let own = session(1);
     let release = |scripts: &mut Scripts, epoch: &str, prefer: &str| {
-        let words = [epoch, &own, "60000", "60600", "r", CHANNEL, prefer];
+        let words = [
+            epoch, &own, "60000", "60600", "r", "PUBLISH", CHANNEL, prefer,
+        ];
         scripts.words(RELEASE, &words).list()[0].text().to_owned()
     };
     for prefer in ["", "-", "node with  spaces", "ended 1"] {
@@ -129,7 +135,7 @@ fn epochs_are_compared_as_numbers() {
             scripts.command(&["HSET", STATE, "hold_until_ms", "0"]);
             let won = scripts.acquire(&low, &below, "r");
             assert_eq!(won.list()[2].number().to_string(), stored);
-            let words = [stored, &low, "1", "1", "r", CHANNEL, ""];
+            let words = [stored, &low, "1", "1", "r", "PUBLISH", CHANNEL, ""];
             assert_eq!(scripts.words(RELEASE, &words).list()[0].text(), "released");
         }
         let mut won = scripts.acquire(&session(2), floor, "r");
@@ -270,7 +276,16 @@ fn a_full_store_refuses_a_grant_whole_and_keeps_a_lease() {
     scripts.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let kept = scripts.words(RENEW, &[&epoch, &session(1), "60000", "r"]);
     assert_eq!(kept.list()[0].text(), "kept");
-    let words = [&epoch, &session(1), "60000", "60600", "r", CHANNEL, ""];
+    let words = [
+        &epoch,
+        &session(1),
+        "60000",
+        "60600",
+        "r",
+        "PUBLISH",
+        CHANNEL,
+        "",
+    ];
     assert_eq!(scripts.words(RELEASE, &words).list()[0].text(), "released");
     let before = scripts.dump();
     let refused = scripts.acquire(&session(2), "0", "r");
