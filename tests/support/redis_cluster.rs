@@ -69,13 +69,24 @@ impl RedisCluster {
         let ids: Vec<String> = nodes.iter().map(|(node, _)| id(node)).collect();
         for (at, (node, _)) in nodes.iter().enumerate() {
             // Epochs of their own from the start: no dispute to settle.
-            ok(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
+            ok(
+                node,
+                &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()],
+            );
         }
         for (at, (node, _)) in nodes.iter().take(3).enumerate() {
             let share = SLOTS / 3;
             let from = share * u16::try_from(at).unwrap();
             let to = if at == 2 { SLOTS - 1 } else { from + share - 1 };
-            ok(node, &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
+            ok(
+                node,
+                &[
+                    "CLUSTER",
+                    "ADDSLOTSRANGE",
+                    &from.to_string(),
+                    &to.to_string(),
+                ],
+            );
         }
         for (node, bus) in &nodes[1..] {
             let (port, bus) = (node.port().to_string(), bus.to_string());
@@ -85,7 +96,10 @@ impl RedisCluster {
         let cluster = Self { nodes, ids };
         cluster.wait_known();
         for at in 3..count {
-            ok(&cluster.nodes[at], &["CLUSTER", "REPLICATE", &cluster.ids[at % 3]]);
+            ok(
+                &cluster.nodes[at],
+                &["CLUSTER", "REPLICATE", &cluster.ids[at % 3]],
+            );
         }
         cluster.wait_ready();
         cluster
@@ -101,7 +115,10 @@ impl RedisCluster {
         for node in &self.nodes {
             wait_for("a node that knows all", || {
                 let known = node.command(&["CLUSTER", "NODES"]);
-                let known = known.text().lines().filter(|line| !line.contains("handshake"));
+                let known = known
+                    .text()
+                    .lines()
+                    .filter(|line| !line.contains("handshake"));
                 (known.count() == self.nodes.len()).then_some(())
             });
         }
@@ -111,7 +128,9 @@ impl RedisCluster {
     pub fn wait_ready(&self) {
         for node in self.nodes.iter().filter(|node| node.runs()) {
             wait_for("a cluster that is whole", || {
-                let told = Raw::connect(node.port()).ok()?.try_command(&["CLUSTER", "INFO"]);
+                let told = Raw::connect(node.port())
+                    .ok()?
+                    .try_command(&["CLUSTER", "INFO"]);
                 told.ok()?.text().contains("cluster_state:ok").then_some(())
             });
             wait_for("a node in step", || {
@@ -188,8 +207,14 @@ impl RedisCluster {
     /// Begins to move a slot: both sides know of it, and no key has moved.
     pub fn begin_migration(&self, slot: u16, from: usize, to: usize) {
         let slot = slot.to_string();
-        ok(&self.nodes[to], &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.ids[from]]);
-        ok(&self.nodes[from], &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.ids[to]]);
+        ok(
+            &self.nodes[to],
+            &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.ids[from]],
+        );
+        ok(
+            &self.nodes[from],
+            &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.ids[to]],
+        );
     }
 
     /// Moves the keys of a slot, one after the other.
@@ -213,7 +238,10 @@ impl RedisCluster {
         let masters = self.masters();
         // The new owner first, as redis-cli does it.
         for at in std::iter::once(to).chain(masters.into_iter().filter(|at| *at != to)) {
-            ok(&self.nodes[at], &["CLUSTER", "SETSLOT", &slot, "NODE", &self.ids[to]]);
+            ok(
+                &self.nodes[at],
+                &["CLUSTER", "SETSLOT", &slot, "NODE", &self.ids[to]],
+            );
         }
     }
 
@@ -239,7 +267,10 @@ impl RedisCluster {
 }
 
 pub fn url_of(ports: &[u16]) -> String {
-    let places: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let places: Vec<_> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     format!("redis+cluster://{}", places.join(","))
 }
 

@@ -136,10 +136,13 @@ impl SentinelSet {
         for sentinel in &self.sentinels {
             wait_for("a sentinel that knows all", || {
                 let known = fields(&sentinel.command(&["SENTINEL", "MASTER", NAME]));
-                let is = |name: &str, value: &str| known.iter().any(|(n, v)| n == name && v == value);
+                let is =
+                    |name: &str, value: &str| known.iter().any(|(n, v)| n == name && v == value);
                 let replicas = self.shape.replicas.to_string();
-                (is("num-slaves", &replicas) && is("num-other-sentinels", "2") && is("flags", "master"))
-                    .then_some(())
+                (is("num-slaves", &replicas)
+                    && is("num-other-sentinels", "2")
+                    && is("flags", "master"))
+                .then_some(())
             });
         }
     }
@@ -253,7 +256,11 @@ fn arguments(shape: Shape, master: Option<u16>) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     if let Some(port) = master {
-        all.extend(["--replicaof".to_owned(), "127.0.0.1".to_owned(), port.to_string()]);
+        all.extend([
+            "--replicaof".to_owned(),
+            "127.0.0.1".to_owned(),
+            port.to_string(),
+        ]);
     }
     all
 }
