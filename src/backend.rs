@@ -12,6 +12,8 @@ pub mod file;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 use std::sync::Arc;
 

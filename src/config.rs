@@ -1,6 +1,8 @@
 //! Flag > environment > file → one validated [`Config`]. All problems are found and
 //! reported together; nothing starts before there is none.
 
+#[cfg(feature = "wire")]
+mod credentials;
 mod raw;
 mod setting;
 mod target;
@@ -68,6 +70,9 @@ pub struct Logging {
 pub struct Config {
     /// Where the lease is kept.
     pub target: Target,
+    /// What the store is shown, and what it must show.
+    #[cfg(feature = "wire")]
+    pub credentials: crate::backend::wire::CredentialFiles,
     /// At least one.
     pub elections: Vec<ElectionName>,
     /// `None`: named after the API's address once it is bound.
@@ -103,6 +108,8 @@ impl Config {
             problems: &mut problems,
         };
         let target = reader.backend();
+        #[cfg(feature = "wire")]
+        let credentials = reader.credentials(target.as_ref());
         let elections = reader.elections();
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
@@ -123,6 +130,8 @@ impl Config {
         match (target, timing) {
             (Some(target), Some(timing)) if problems.is_empty() => Ok(Self {
                 target,
+                #[cfg(feature = "wire")]
+                credentials,
                 elections,
                 id,
                 url,

@@ -247,11 +247,17 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
             Ok(Arc::new(store))
         }
         #[cfg(feature = "redis")]
-        Target::Redis(target) => Ok(Arc::new(crate::backend::redis::RedisStore::new(
-            target.clone(),
-            config.timing.call_timeout(),
-            Arc::clone(clock),
-        ))),
+        Target::Redis(target) => {
+            let options = crate::backend::redis::RedisOptions {
+                target: target.clone(),
+                credentials: config.credentials.clone(),
+                call_timeout: config.timing.call_timeout(),
+            };
+            let store = crate::backend::redis::RedisStore::open(options, Arc::clone(clock));
+            Ok(Arc::new(
+                store.map_err(|error| Problem::new(error.to_string()))?,
+            ))
+        }
     }
 }
 

@@ -12,6 +12,8 @@ mod redis_server;
 
 #[path = "cli/client.rs"]
 mod client;
+#[path = "cli/credentials.rs"]
+mod credentials;
 #[path = "cli/lifetime.rs"]
 mod lifetime;
 #[path = "cli/memory.rs"]

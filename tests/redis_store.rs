@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use redis_server::RedisServer;
-use tenure::backend::redis::RedisStore;
+use tenure::backend::redis::{RedisOptions, RedisStore};
+use tenure::backend::wire::CredentialFiles;
 use tenure::backend::{Backend, Hints, Store};
 use tenure::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, Epoch, Hint,
@@ -30,7 +31,12 @@ const TTL: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(20);
 
 fn store_at(url: &str) -> RedisStore {
-    RedisStore::new(url.parse().unwrap(), CALL, Arc::new(BootClock))
+    let options = RedisOptions {
+        target: url.parse().unwrap(),
+        credentials: CredentialFiles::default(),
+        call_timeout: CALL,
+    };
+    RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }
 
 fn store(server: &RedisServer) -> RedisStore {

@@ -34,12 +34,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
-pub use target::{RedisTarget, RedisTargetError};
+pub use target::{RedisTarget, RedisTargetError, Topology};
 
 use self::link::{Link, Supervisor};
 use self::reply::Reply;
 use self::scripts::{Keys, Named};
 use self::topic::{Listener, Topic};
+use super::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
 use super::{Answer, Backend, Guarantees, Hints, Scope, Store};
 use crate::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, NodeId,
@@ -65,22 +66,42 @@ impl std::fmt::Debug for RedisStore {
     }
 }
 
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// Which Redis.
+    pub target: RedisTarget,
+    /// What it is shown, beside what stands in its address.
+    pub credentials: CredentialFiles,
+    /// Bounds each attempt to connect and each answer.
+    pub call_timeout: Duration,
+}
+
 impl RedisStore {
     /// Begins to connect, in the background; the first request waits for it.
-    /// `call_timeout` bounds each attempt to connect and each answer.
+    ///
+    /// # Errors
+    /// Where a file of the credentials cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    #[must_use]
-    pub fn new(target: RedisTarget, call_timeout: Duration, clock: Arc<dyn Clock>) -> Self {
-        let link = Arc::new(Link::new(target, call_timeout, clock));
+    pub fn open(options: RedisOptions, clock: Arc<dyn Clock>) -> Result<Self, CredentialsError> {
+        let RedisOptions {
+            target,
+            credentials,
+            call_timeout,
+        } = options;
+        // Redis negotiates no protocol inside TLS.
+        let speech = target.tls().then_some(Speech { protocols: &[] });
+        let credentials = Credentials::load(credentials, target.login().clone(), speech)?;
+        let link = Arc::new(Link::new(target, credentials, call_timeout, clock));
         let supervisor = Supervisor::start(&link);
-        Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 link,
                 _supervisor: supervisor,
             }),
-        }
+        })
     }
 }
 

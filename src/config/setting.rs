@@ -52,7 +52,8 @@ pub const SETTINGS: &[Setting] = &[
         "backend",
         "URL",
         "Where the lease is kept: file (default; a directory of this user), file:///dir, redis, \
-         redis://[user[:pass]@]host[:6379][/db]",
+         redis://[user[:pass]@]host[:6379][/db], redis+sentinel://host,host/master, \
+         redis+cluster://host,host; rediss speaks TLS",
     ),
     many(
         "election",
@@ -115,6 +116,27 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "Exit with 75 where leadership is not had in that time (default: wait for ever)",
     ),
+    one(
+        "username",
+        "NAME",
+        "Who logs in to the store (default: what stands in --backend)",
+    ),
+    one(
+        "password-file",
+        "FILE",
+        "Holds the store's password on its first line; read again when it changes",
+    ),
+    one(
+        "ca-file",
+        "FILE",
+        "PEM: who vouches for the store's certificate (default: the system's authorities)",
+    ),
+    one(
+        "cert-file",
+        "FILE",
+        "PEM: the certificate that this node shows the store, read again when it changes",
+    ),
+    one("key-file", "FILE", "PEM: the key of --cert-file"),
     one("once", "", "Exit when leadership ends"),
     one(
         "status-every",

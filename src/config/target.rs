@@ -83,7 +83,40 @@ impl Target {
             #[cfg(feature = "file")]
             Self::File(_) => None,
             #[cfg(feature = "redis")]
-            Self::Redis(target) => Some(format!("{}:{}", target.host(), target.port())),
+            Self::Redis(target) => target.servers().first().map(ToString::to_string),
+        }
+    }
+
+    /// The login that stands in the address; `None` where the store takes none.
+    #[cfg(feature = "wire")]
+    pub(super) fn login(&self) -> Option<&crate::backend::wire::Login> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => None,
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => Some(target.login()),
+        }
+    }
+
+    /// Whether the store is spoken to over TLS.
+    #[cfg(feature = "wire")]
+    pub(super) fn speaks_tls(&self) -> bool {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => false,
+            #[cfg(feature = "redis")]
+            Self::Redis(target) => target.tls(),
+        }
+    }
+
+    /// How an address of that kind asks for TLS.
+    #[cfg(feature = "wire")]
+    pub(super) fn tls_advice(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => "leave it out",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "write rediss:// for TLS, or leave it out",
         }
     }
 }
@@ -98,7 +131,10 @@ impl FromStr for Target {
         };
         match scheme {
             "file" => Self::file(rest),
-            "redis" => Self::redis(text),
+            "redis" | "rediss" => Self::redis(text),
+            redis if redis.starts_with("redis+") || redis.starts_with("rediss+") => {
+                Self::redis(text)
+            }
             known if KNOWN.contains(&known) => Err(Problem::new(format!(
                 "this version does not serve {known}; it serves file and redis"
             ))),

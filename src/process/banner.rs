@@ -79,7 +79,8 @@ pub fn effective(config: &Config, json: bool) -> String {
         .map(crate::lease::ElectionName::as_str)
         .collect();
     let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
-    let settings = json!({
+    #[cfg_attr(not(feature = "wire"), allow(unused_mut))]
+    let mut settings = json!({
         "backend": config.target.to_string(),
         "election": elections,
         "id": config.id,
@@ -98,6 +99,16 @@ pub fn effective(config: &Config, json: bool) -> String {
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
+    #[cfg(feature = "wire")]
+    for (name, value) in [
+        ("username", json!(config.credentials.username)),
+        ("password-file", json!(config.credentials.password)),
+        ("ca-file", json!(config.credentials.ca)),
+        ("cert-file", json!(config.credentials.cert)),
+        ("key-file", json!(config.credentials.key)),
+    ] {
+        settings[name] = value;
+    }
     if json {
         let all = json!({
             "settings": settings,

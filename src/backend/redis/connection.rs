@@ -1,17 +1,16 @@
 //! Opens one connection, and says plainly why it cannot be used.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::target::RedisTarget;
 use super::trouble;
+use crate::backend::wire::{Dialer, Endpoint, Loaded, Stream, broken};
 use crate::lease::StoreError;
 use crate::time::{millis, within};
 
@@ -40,17 +39,38 @@ impl Drop for Driver {
     }
 }
 
+/// Where to connect, and as whom.
+pub(super) struct Address<'a> {
+    pub endpoint: &'a Endpoint,
+    /// What the user calls it; without secrets.
+    pub name: &'a str,
+    pub database: u32,
+    pub loaded: &'a Loaded,
+}
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// Connects, logs in and checks the server. `timeout` bounds each step that waits
 /// for the network, and later each answer.
 ///
 /// # Errors
 /// `Unavailable` where it may pass by itself, else `Rejected` or `Misconfigured`.
 pub(super) async fn open(
-    target: &RedisTarget,
+    target: &Address<'_>,
     timeout: Duration,
     pushes: impl AsyncPushSender,
 ) -> Result<Opened, StoreError> {
-    let mut stream = connect(target, timeout).await?;
+    let dialer = Dialer {
+        kind: "a Redis",
+        timeout,
+    };
+    let mut stream = dialer
+        .dial(target.endpoint, target.name, target.loaded)
+        .await?;
     greet(&mut stream, target, timeout).await?;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(timeout))
@@ -71,59 +91,7 @@ pub(super) async fn open(
     })
 }
 
-/// The name is resolved at each attempt: a failover may have moved it.
-async fn connect(target: &RedisTarget, timeout: Duration) -> Result<TcpStream, StoreError> {
-    let place = (target.host(), target.port());
-    let resolved = within(timeout, tokio::net::lookup_host(place)).await;
-    let addresses: Vec<SocketAddr> = match resolved {
-        Some(Ok(addresses)) => addresses.collect(),
-        Some(Err(error)) => {
-            return Err(StoreError::Unavailable(format!(
-                "the host of {target} cannot be resolved ({error}): check the name and the DNS"
-            )));
-        }
-        None => {
-            return Err(StoreError::Unavailable(format!(
-                "the host of {target} was not resolved within {} ms: check the DNS",
-                millis(timeout)
-            )));
-        }
-    };
-    let mut last = None;
-    for address in addresses {
-        match within(timeout, TcpStream::connect(address)).await {
-            Some(Ok(stream)) => {
-                prepare(&stream, timeout).map_err(|error| unreachable(target, &error))?;
-                return Ok(stream);
-            }
-            Some(Err(error)) => last = Some(error),
-            None => last = Some(io::ErrorKind::TimedOut.into()),
-        }
-    }
-    let error = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-    Err(unreachable(target, &error))
-}
-
-/// Small requests leave at once, and what nobody acknowledges ends the connection.
-fn prepare(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let unheard = u32::try_from(millis(timeout)).unwrap_or(u32::MAX);
-    rustix::net::sockopt::set_tcp_user_timeout(stream, unheard)?;
-    // A follower may be silent for a TTL; a peer that vanished is noticed sooner.
-    rustix::net::sockopt::set_socket_keepalive(stream, true)?;
-    Ok(())
-}
-
-fn unreachable(target: &RedisTarget, error: &io::Error) -> StoreError {
-    let advice = if error.kind() == io::ErrorKind::ConnectionRefused {
-        "is a Redis running there, on that port?"
-    } else {
-        "check the network and any firewall on the way"
-    };
-    StoreError::Unavailable(format!("{target} cannot be reached ({error}): {advice}"))
-}
-
-fn silent(target: &RedisTarget, timeout: Duration) -> StoreError {
+fn silent(target: &Address<'_>, timeout: Duration) -> StoreError {
     StoreError::Unavailable(format!(
         "{target} accepts connections but does not answer within {} ms: it hangs, is \
          overloaded, or is no Redis",
@@ -134,8 +102,8 @@ fn silent(target: &RedisTarget, timeout: Duration) -> StoreError {
 /// One plain PING before anything else: whatever is no Redis answers it in a way that
 /// can be named, and so does a Redis that takes nobody.
 async fn greet(
-    stream: &mut TcpStream,
-    target: &RedisTarget,
+    stream: &mut Stream,
+    target: &Address<'_>,
     timeout: Duration,
 ) -> Result<(), StoreError> {
     let exchange = async {
@@ -145,17 +113,22 @@ async fn greet(
     let line = within(timeout, exchange)
         .await
         .ok_or_else(|| silent(target, timeout))?
-        .map_err(|error| {
-            StoreError::Unavailable(format!(
-                "{target} closed the connection at the first command ({error}): is it a Redis \
-                 without TLS?"
-            ))
-        })?;
+        .map_err(|error| hung_up(&error, target))?;
     judge_greeting(&line, target)
 }
 
+/// Over TLS 1.3 a server judges the client's certificate only after the handshake.
+fn hung_up(error: &io::Error, target: &Address<'_>) -> StoreError {
+    broken(error, target.name, &target.endpoint.host).unwrap_or_else(|| {
+        StoreError::Unavailable(format!(
+            "{target} closed the connection at the first command ({error}): is it a Redis, and \
+             does it speak TLS only (rediss://)?"
+        ))
+    })
+}
+
 /// A Redis answers one command with one line, and nothing after it.
-async fn first_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn first_line(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut part = [0; GREETING_LIMIT];
     loop {
@@ -172,7 +145,7 @@ async fn first_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-fn judge_greeting(line: &[u8], target: &RedisTarget) -> Result<(), StoreError> {
+fn judge_greeting(line: &[u8], target: &Address<'_>) -> Result<(), StoreError> {
     let text = String::from_utf8_lossy(line);
     let text = text.lines().next().unwrap_or_default().trim_end();
     if text == "+PONG" {
@@ -191,7 +164,7 @@ fn judge_greeting(line: &[u8], target: &RedisTarget) -> Result<(), StoreError> {
     let who = if text.starts_with("HTTP/") || text.starts_with('<') {
         "an HTTP server answers there".to_owned()
     } else if matches!(line.first(), Some(0x15 | 0x16)) {
-        "a TLS server answers there, and this version does not speak TLS to Redis".to_owned()
+        "a TLS server answers there; if it is a Redis, write rediss://".to_owned()
     } else {
         let shown: String = text.chars().take(40).collect();
         format!("what answers there begins with {shown:?}")
@@ -209,21 +182,21 @@ fn sure(error: StoreError) -> StoreError {
     }
 }
 
-fn login(target: &RedisTarget) -> RedisConnectionInfo {
+fn login(target: &Address<'_>) -> RedisConnectionInfo {
     let mut info = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
-        .set_db(i64::from(target.database()))
+        .set_db(i64::from(target.database))
         .set_lib_name("tenure", env!("CARGO_PKG_VERSION"));
-    if let Some(user) = target.user() {
+    if let Some(user) = target.loaded.user() {
         info = info.set_username(user);
     }
-    if let Some(password) = target.password() {
+    if let Some(password) = target.loaded.password() {
         info = info.set_password(password);
     }
     info
 }
 
-fn refused(error: &RedisError, target: &RedisTarget) -> StoreError {
+fn refused(error: &RedisError, target: &Address<'_>) -> StoreError {
     match error.kind() {
         ErrorKind::RESP3NotSupported => too_old(target, "older than 6"),
         ErrorKind::AuthenticationFailed => sure(
@@ -238,7 +211,7 @@ fn refused(error: &RedisError, target: &RedisTarget) -> StoreError {
     }
 }
 
-fn too_old(target: &RedisTarget, version: &str) -> StoreError {
+fn too_old(target: &Address<'_>, version: &str) -> StoreError {
     StoreError::Misconfigured(format!(
         "{target} runs a Redis that is {version}: Tenure needs {}.{} or newer",
         OLDEST.0, OLDEST.1
@@ -249,7 +222,7 @@ fn too_old(target: &RedisTarget, version: &str) -> StoreError {
 /// sections at once only from version 7.
 async fn check(
     connection: &mut MultiplexedConnection,
-    target: &RedisTarget,
+    target: &Address<'_>,
 ) -> Result<(String, String), StoreError> {
     let mut questions = redis::pipe();
     for section in ["server", "replication", "memory"] {
@@ -283,7 +256,7 @@ fn first_of(error: RedisError) -> RedisError {
     }
 }
 
-fn judge_version(version: &str, target: &RedisTarget) -> Result<(), StoreError> {
+fn judge_version(version: &str, target: &Address<'_>) -> Result<(), StoreError> {
     let mut parts = version.split('.').map(str::parse::<u32>);
     let number = match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
@@ -295,7 +268,7 @@ fn judge_version(version: &str, target: &RedisTarget) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn judge_kind(facts: &Facts, target: &RedisTarget) -> Result<(), StoreError> {
+fn judge_kind(facts: &Facts, target: &Address<'_>) -> Result<(), StoreError> {
     let wrong = |what: &str| Err(StoreError::Misconfigured(format!("{target} {what}")));
     match facts.of("redis_mode") {
         Some("sentinel") => {
@@ -324,7 +297,7 @@ fn judge_kind(facts: &Facts, target: &RedisTarget) -> Result<(), StoreError> {
 
 /// No refusal: the other data may be worth it to whoever set it so. What is evicted
 /// is noticed as data loss.
-fn warn_of_eviction(facts: &Facts, target: &RedisTarget) {
+fn warn_of_eviction(facts: &Facts, target: &Address<'_>) {
     let limited = facts.of("maxmemory").is_some_and(|limit| limit != "0");
     let policy = facts.of("maxmemory_policy").unwrap_or("noeviction");
     // The volatile policies evict the lease and leave the state.
@@ -350,17 +323,30 @@ impl Facts {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::backend::wire::{CredentialFiles, Credentials, StoreUrl};
 
-    fn target() -> RedisTarget {
-        #[allow(clippy::unwrap_used)]
-        "redis://:hunter2@db:1".parse().unwrap()
+    /// Runs `check` on an address with a password that must not be shown.
+    fn with_target<T>(check: impl FnOnce(&Address<'_>) -> T) -> T {
+        let url = StoreUrl::parse("redis://:hunter2@db:1", 1).unwrap();
+        let name = url.to_string();
+        let credentials = Credentials::load(CredentialFiles::default(), url.login, None).unwrap();
+        check(&Address {
+            endpoint: &url.servers[0],
+            name: &name,
+            database: 0,
+            loaded: &credentials.newest(),
+        })
     }
 
     #[test]
     fn whatever_answers_is_named() {
-        let told = |line: &[u8]| judge_greeting(line, &target()).err().map(|e| e.to_string());
+        let told = |line: &[u8]| {
+            let judged = with_target(|target| judge_greeting(line, target));
+            judged.err().map(|error| error.to_string())
+        };
         assert_eq!(told(b"+PONG\r\n"), None);
         assert_eq!(told(b"-NOAUTH Authentication required.\r\n"), None);
         for (line, named) in [
@@ -384,12 +370,14 @@ mod tests {
     #[test]
     fn the_version_and_the_kind_are_checked() {
         for old in ["6.0.16", "5.0.7", "2.8", "x", ""] {
-            assert!(judge_version(old, &target()).is_err(), "{old:?} was taken");
+            let judged = with_target(|target| judge_version(old, target));
+            assert!(judged.is_err(), "{old:?} was taken");
         }
         for new in ["6.2.0", "7.0.15", "8.2.1", "10.0.0"] {
-            assert!(judge_version(new, &target()).is_ok(), "{new} was refused");
+            let judged = with_target(|target| judge_version(new, target));
+            assert!(judged.is_ok(), "{new} was refused");
         }
-        let kind = |text: &str| judge_kind(&Facts(text.to_owned()), &target());
+        let kind = |text: &str| with_target(|target| judge_kind(&Facts(text.to_owned()), target));
         assert!(kind("redis_mode:standalone\r\nrole:master\r\n").is_ok());
         assert!(kind("redis_mode:sentinel\r\n").is_err());
         assert!(kind("redis_mode:cluster\r\n").is_err());

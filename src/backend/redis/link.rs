@@ -3,7 +3,9 @@
 //!
 //! The connection is given up, never repaired: at a request without an answer, at a
 //! server that is no longer the writable one, at any break. Giving it up closes the
-//! socket, so that no request waits in it to be sent later.
+//! socket, so that no request waits in it to be sent later. Only credentials that
+//! have changed are taken up the other way round: a second connection is made with
+//! them, and the first one rests once that one serves.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,18 +16,22 @@ use redis::{PushInfo, PushKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::connection::{self, Opened};
+use super::connection::{self, Driver, Opened};
 use super::reply;
 use super::scripts::{Named, teach};
 use super::target::RedisTarget;
 use super::topic::Topic;
 use super::trouble;
+use crate::backend::wire::{Credentials, Loaded};
 use crate::lease::StoreError;
 use crate::time::{Clock, Moment, within};
 
 /// Between attempts to connect: doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts with changed credentials that are refused so far, while the
+/// connection in use stands.
+const TRY_CHANGED_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection that stands, as far as anybody knows.
 #[derive(Clone)]
@@ -54,6 +60,7 @@ impl State {
 
 pub(super) struct Link {
     target: RedisTarget,
+    credentials: Credentials,
     address: String,
     call_timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -64,10 +71,16 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(target: RedisTarget, call_timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        target: RedisTarget,
+        credentials: Credentials,
+        call_timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             address: target.to_string(),
             target,
+            credentials,
             call_timeout,
             clock,
             state: watch::channel(State::Connecting).0,
@@ -260,13 +273,17 @@ async fn supervise(link: Arc<Link>) {
     loop {
         generation += 1;
         link.state.send_replace(State::Connecting);
-        let pushes = pushes_to(&link, generation);
-        match connection::open(&link.target, link.call_timeout, pushes).await {
-            Ok(opened) => {
-                tracing::info!(store = %link.address, version = %opened.version, "connected to Redis");
+        let loaded = link.credentials.newest();
+        match connect(&link, loaded, generation).await {
+            Ok(connected) => {
+                tracing::info!(
+                    store = %link.address,
+                    version = %connected.opened.version,
+                    "connected to Redis"
+                );
                 told = None;
                 let up_at = link.clock.now();
-                serve(&link, opened, generation).await;
+                generation = serve_in_turn(&link, connected).await;
                 // A server that drops everybody at once is not asked at full speed.
                 let lasted = link.clock.now().since(up_at) > LAST_PAUSE;
                 failures = if lasted { 0 } else { failures + 1 };
@@ -281,6 +298,71 @@ async fn supervise(link: Arc<Link>) {
             }
         }
         crate::time::pause(pause_after(failures)).await;
+        // What was refused may have been rotated meanwhile.
+        link.credentials.look_again().await;
+    }
+}
+
+/// A connection, and what it was made with.
+struct Connected {
+    opened: Opened,
+    loaded: Arc<Loaded>,
+    generation: u64,
+}
+
+async fn connect(
+    link: &Arc<Link>,
+    loaded: Arc<Loaded>,
+    generation: u64,
+) -> Result<Connected, StoreError> {
+    let [endpoint, ..] = link.target.servers() else {
+        let why = format!("{} names no server", link.address);
+        return Err(StoreError::Misconfigured(why));
+    };
+    let address = connection::Address {
+        endpoint,
+        name: &link.address,
+        database: link.target.database(),
+        loaded: &loaded,
+    };
+    let pushes = pushes_to(link, generation);
+    let opened = connection::open(&address, link.call_timeout, pushes).await?;
+    Ok(Connected {
+        opened,
+        loaded,
+        generation,
+    })
+}
+
+/// Serves with one connection after the other, as credentials change; the generation
+/// of the last one, which was given up.
+async fn serve_in_turn(link: &Arc<Link>, mut connected: Connected) -> u64 {
+    let mut resting = None;
+    loop {
+        let generation = connected.generation;
+        let Some((fresh, driver)) = serve(link, connected, resting.take()).await else {
+            return generation;
+        };
+        tracing::info!(store = %link.address, "connected to Redis with changed credentials");
+        connected = fresh;
+        resting = Some(driver);
+    }
+}
+
+/// A connection made with credentials that are newer than `used`. Those that are
+/// refused are told, and tried again: the server may be about to learn them.
+async fn successor(link: &Arc<Link>, used: &Arc<Loaded>, generation: u64) -> Connected {
+    loop {
+        let loaded = link.credentials.newer_than(used).await;
+        match connect(link, loaded, generation).await {
+            Ok(connected) => return connected,
+            Err(error) => tracing::warn!(
+                store = %link.address,
+                %error,
+                "changed credentials do not work yet; the connection in use stays"
+            ),
+        }
+        crate::time::pause(TRY_CHANGED_EVERY).await;
     }
 }
 
@@ -303,8 +385,19 @@ fn pushes_to(
     }
 }
 
-/// Keeps subscriptions as listeners want them, until the connection is given up.
-async fn serve(link: &Link, opened: Opened, generation: u64) {
+/// Keeps subscriptions as listeners want them, until the connection is given up or
+/// has a successor; then that one, and the driver of this one. `resting` drives the
+/// connection before this one, which still brings answers and wake-ups.
+async fn serve(
+    link: &Arc<Link>,
+    connected: Connected,
+    resting: Option<Driver>,
+) -> Option<(Connected, Driver)> {
+    let Connected {
+        opened,
+        loaded,
+        generation,
+    } = connected;
     let mut driver = opened.driver;
     let live = Live {
         connection: opened.connection,
@@ -317,18 +410,29 @@ async fn serve(link: &Link, opened: Opened, generation: u64) {
     let mut subscribed = HashSet::new();
     // First what somebody may be waiting for.
     subscribe(link, &live, &mut subscribed).await;
+    if let Some(resting) = resting {
+        tokio::spawn(rest(resting, link.call_timeout));
+    }
     teach(live.connection.clone()).await;
+    let mut fresh = std::pin::pin!(successor(link, &loaded, generation + 1));
     loop {
         subscribe(link, &live, &mut subscribed).await;
         tokio::select! {
-            _ = state.wait_for(|state| !state.is_up(generation)) => return,
+            _ = state.wait_for(|state| !state.is_up(generation)) => return None,
             _ = &mut driver.0 => {
                 link.cut(generation, &format!("{} closed the connection", link.address));
-                return;
+                return None;
             }
             () = link.wanted.notified() => {}
+            fresh = &mut fresh => return Some((fresh, driver)),
         }
     }
+}
+
+/// Requests that were made are answered within a call's time; then the socket closes.
+async fn rest(driver: Driver, call_timeout: Duration) {
+    crate::time::pause(call_timeout).await;
+    drop(driver);
 }
 
 /// Subscribes to what is listened to and not yet subscribed, and the reverse.

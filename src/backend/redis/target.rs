@@ -3,21 +3,44 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The port that Redis listens on unless told otherwise.
-const DEFAULT_PORT: u16 = 6379;
+use crate::backend::wire::{Endpoint, Login, StoreUrl, UrlError};
 
-/// A Redis server's address, with what it takes to log in.
+/// The port that Redis listens on unless told otherwise.
+const REDIS_PORT: u16 = 6379;
+/// The port that a Sentinel listens on unless told otherwise.
+const SENTINEL_PORT: u16 = 26379;
+
+/// How the address leads to the server that takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// It is that server.
+    Alone,
+    /// Sentinels that know its present address.
+    Sentinel {
+        /// What they call it.
+        master: String,
+    },
+    /// Some nodes of a Cluster; which one takes writes depends on the election.
+    Cluster,
+}
+
+/// The address of Redis, with what it takes to log in.
 ///
-/// `redis://[user[:password]@]host[:port][/database]`, or `redis` alone for
-/// `redis://127.0.0.1:6379/0`. In user and password `%XX` stands for any byte.
-/// Neither `Display` nor `Debug` shows the password.
-#[derive(Clone, PartialEq, Eq)]
+/// | address | what |
+/// |---|---|
+/// | `redis` | `redis://127.0.0.1:6379`; `rediss`, `redis+cluster` likewise |
+/// | `redis://[user[:password]@]host[:port][/database]` | one server |
+/// | `redis+sentinel://[…@]host[:port][,host…]/name[/database]` | Sentinels, and the name of the master they watch |
+/// | `redis+cluster://[…@]host[:port][,host…]` | nodes of a Cluster |
+///
+/// `rediss` instead of `redis` speaks TLS, in all three. Neither `Display` nor `Debug`
+/// shows the password.
+#[derive(Clone, Debug)]
 pub struct RedisTarget {
-    host: String,
-    port: u16,
+    url: StoreUrl,
+    topology: Topology,
+    tls: bool,
     database: u32,
-    user: Option<String>,
-    password: Option<String>,
 }
 
 /// Why a text is no address of a Redis that this version serves.
@@ -25,8 +48,7 @@ pub struct RedisTarget {
 pub enum RedisTargetError {
     /// A kind of Redis, or a way to it, that is not served.
     #[error(
-        "this version does not serve {0}: give one writable Redis server, such as \
-         redis://127.0.0.1:6379"
+        "this version does not serve {0}: give redis://, redis+sentinel:// or redis+cluster://"
     )]
     NotServed(&'static str),
     /// Not the address of a Redis at all.
@@ -35,6 +57,15 @@ pub enum RedisTargetError {
          expected"
     )]
     Malformed(String),
+    /// It cannot be read.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Several servers where one is meant.
+    #[error(
+        "several Redis servers at once were given: name one, or say what joins them with \
+         redis+sentinel:// or redis+cluster://"
+    )]
+    Several,
     /// One part of it is wrong.
     #[error("the Redis address has a wrong {part}, \"{value}\": {expected}")]
     Part {
@@ -45,25 +76,25 @@ pub enum RedisTargetError {
         /// What should.
         expected: &'static str,
     },
-    /// The login is wrong; it is not shown.
-    #[error(
-        "the user or password in the Redis address cannot be read: write % as %25, @ as %40, / \
-         as %2F and : as %3A"
-    )]
-    Login,
 }
 
 impl RedisTarget {
-    /// The host's name or IP address, without brackets.
+    /// Where to begin: the server itself, Sentinels, or nodes of the Cluster.
     #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
+    pub fn servers(&self) -> &[Endpoint] {
+        &self.url.servers
     }
 
-    /// The TCP port.
+    /// How these lead to the server that takes writes.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn tls(&self) -> bool {
+        self.tls
     }
 
     /// The number of the database.
@@ -72,12 +103,10 @@ impl RedisTarget {
         self.database
     }
 
-    pub(super) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    pub(super) fn password(&self) -> Option<&str> {
-        self.password.as_deref()
+    /// The login that stands in the address.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        &self.url.login
     }
 }
 
@@ -85,94 +114,80 @@ impl FromStr for RedisTarget {
     type Err = RedisTargetError;
 
     fn from_str(text: &str) -> Result<Self, RedisTargetError> {
-        if text == "redis" {
-            return "redis://127.0.0.1".parse();
+        if matches!(
+            text,
+            "redis" | "rediss" | "redis+cluster" | "rediss+cluster"
+        ) {
+            return format!("{text}://127.0.0.1").parse();
         }
-        let Some((scheme, rest)) = text.split_once("://") else {
+        let Some((scheme, _)) = text.split_once("://") else {
             return Err(RedisTargetError::Malformed(shown(text)));
         };
-        not_served(scheme)?;
-        if scheme != "redis" {
-            return Err(RedisTargetError::Malformed(shown(text)));
-        }
-        if rest.contains(['?', '#']) {
-            return Err(RedisTargetError::Part {
-                part: "ending",
-                value: shown(rest.split_once(['?', '#']).map_or("", |(_, ending)| ending)),
-                expected: "nothing follows the database",
-            });
-        }
-        // A password may hold a slash, by mistake; it must not end up as a host.
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, rest),
+        let (tls, topology) = scheme_means(scheme)?;
+        let port = if topology == Some("sentinel") {
+            SENTINEL_PORT
+        } else {
+            REDIS_PORT
         };
-        let (server, database) = place.split_once('/').unwrap_or((place, ""));
-        if server.contains(',') {
-            return Err(RedisTargetError::NotServed("several Redis servers at once"));
-        }
-        let (host, port) = host_and_port(server)?;
-        let (user, password) = login.map_or(Ok((None, None)), user_and_password)?;
+        let url = StoreUrl::parse(text, port)?;
+        let (topology, database) = match topology {
+            None if url.servers.len() > 1 => return Err(RedisTargetError::Several),
+            None => (Topology::Alone, database_of(&url.path)?),
+            Some("sentinel") => sentinel(&url.path)?,
+            Some(_) => cluster(&url.path)?,
+        };
         Ok(Self {
-            host,
-            port,
-            database: database_of(database)?,
-            user,
-            password,
+            url,
+            topology,
+            tls,
+            database,
         })
     }
 }
 
-fn not_served(scheme: &str) -> Result<(), RedisTargetError> {
-    let what = match scheme {
-        "rediss" | "redis+tls" | "valkeys" => "TLS to Redis",
-        "unix" | "redis+unix" => "Redis over a Unix socket",
-        _ if scheme.contains("sentinel") => "Redis Sentinel",
-        _ if scheme.contains("cluster") => "Redis Cluster",
-        _ => return Ok(()),
-    };
-    Err(RedisTargetError::NotServed(what))
+/// Whether TLS is spoken, and what is joined by what.
+fn scheme_means(scheme: &str) -> Result<(bool, Option<&'static str>), RedisTargetError> {
+    match scheme {
+        "redis" => Ok((false, None)),
+        "rediss" => Ok((true, None)),
+        "redis+sentinel" => Ok((false, Some("sentinel"))),
+        "rediss+sentinel" => Ok((true, Some("sentinel"))),
+        "redis+cluster" => Ok((false, Some("cluster"))),
+        "rediss+cluster" => Ok((true, Some("cluster"))),
+        "unix" | "redis+unix" => Err(RedisTargetError::NotServed("Redis over a Unix socket")),
+        other => Err(RedisTargetError::Malformed(format!("{other}://"))),
+    }
 }
 
-fn host_and_port(server: &str) -> Result<(String, u16), RedisTargetError> {
-    let (host, port) = if let Some(rest) = server.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or_else(|| wrong_host(server))?;
-        match after.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if after.is_empty() => (host, None),
-            None => return Err(wrong_host(server)),
-        }
-    } else {
-        match server.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (server, None),
-        }
-    };
-    if host.is_empty() || host.contains(char::is_whitespace) {
-        return Err(wrong_host(server));
-    }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(text) => match text.parse() {
-            Ok(port) if port != 0 => port,
-            _ => {
-                return Err(RedisTargetError::Part {
-                    part: "port",
-                    value: shown(text),
-                    expected: "a number from 1 to 65535 was expected",
-                });
-            }
-        },
-    };
-    Ok((host.to_owned(), port))
+/// What is no URL is shown, unless it may hold a password.
+fn shown(text: &str) -> String {
+    let text = if text.contains('@') { "***@" } else { text };
+    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
-fn wrong_host(server: &str) -> RedisTargetError {
-    RedisTargetError::Part {
-        part: "host",
-        value: shown(server),
-        expected: "a name, an IPv4 address, or an IPv6 address in [] was expected",
+fn sentinel(path: &str) -> Result<(Topology, u32), RedisTargetError> {
+    let (master, database) = path.split_once('/').unwrap_or((path, ""));
+    if master.is_empty() {
+        return Err(RedisTargetError::Part {
+            part: "master's name",
+            value: String::new(),
+            expected: "write the name under which the Sentinels watch it, as in \
+                       redis+sentinel://host/mymaster",
+        });
     }
+    let master = master.to_owned();
+    Ok((Topology::Sentinel { master }, database_of(database)?))
+}
+
+fn cluster(path: &str) -> Result<(Topology, u32), RedisTargetError> {
+    if database_of(path)? != 0 {
+        return Err(RedisTargetError::Part {
+            part: "database",
+            value: shown(path),
+            expected: "a Cluster has only database 0",
+        });
+    }
+    Ok((Topology::Cluster, 0))
 }
 
 fn database_of(text: &str) -> Result<u32, RedisTargetError> {
@@ -186,70 +201,10 @@ fn database_of(text: &str) -> Result<u32, RedisTargetError> {
     })
 }
 
-type Login = (Option<String>, Option<String>);
-
-fn user_and_password(login: &str) -> Result<Login, RedisTargetError> {
-    let (user, password) = match login.split_once(':') {
-        Some((user, password)) => (user, Some(password)),
-        None => (login, None),
-    };
-    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let password = password.map(decoded).transpose()?;
-    Ok((filled(Some(decoded(user)?)), filled(password)))
-}
-
-/// `%XX` to the byte it stands for.
-fn decoded(text: &str) -> Result<String, RedisTargetError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = char::from(rest.next()?).to_digit(16)?;
-            u8::try_from(digit).ok()
-        };
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(RedisTargetError::Login);
-        };
-        bytes.push(high << 4 | low);
-    }
-    String::from_utf8(bytes).map_err(|_| RedisTargetError::Login)
-}
-
-/// A text as an error shows it: short, and without what may be a password.
-fn shown(text: &str) -> String {
-    let text = match text.rsplit_once('@') {
-        Some((_, place)) => format!("***@{place}"),
-        None => text.to_owned(),
-    };
-    text.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
 /// Without the password.
 impl fmt::Display for RedisTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redis://")?;
-        if let Some(user) = &self.user {
-            write!(f, "{user}@")?;
-        }
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)?;
-        } else {
-            write!(f, "{}:{}", self.host, self.port)?;
-        }
-        if self.database != 0 {
-            write!(f, "/{}", self.database)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for RedisTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisTarget({self})")
+        self.url.fmt(f)
     }
 }
 
@@ -264,17 +219,32 @@ mod tests {
 
     #[test]
     fn an_address_is_read_part_by_part() {
-        assert_eq!(target("redis").to_string(), "redis://127.0.0.1:6379");
-        assert_eq!(target("redis://db").to_string(), "redis://db:6379");
-        assert_eq!(target("redis://[::1]:7/3").to_string(), "redis://[::1]:7/3");
-        assert_eq!(target("redis://[::1]").host(), "::1");
-        let full = target("redis://us%65r:p%40ss:w%2Frd@db.example:6380/15");
-        assert_eq!((full.host(), full.port()), ("db.example", 6380));
-        assert_eq!(full.database(), 15);
-        assert_eq!(full.user(), Some("user"));
-        assert_eq!(full.password(), Some("p@ss:w/rd"));
-        assert_eq!(target("redis://:secret@db").password(), Some("secret"));
-        assert_eq!(target("redis://:secret@db").user(), None);
+        for (text, shown) in [
+            ("redis", "redis://127.0.0.1:6379"),
+            ("rediss", "rediss://127.0.0.1:6379"),
+            ("redis+cluster", "redis+cluster://127.0.0.1:6379"),
+            ("redis://db", "redis://db:6379"),
+            ("redis://[::1]:7/3", "redis://[::1]:7/3"),
+            ("rediss://db", "rediss://db:6379"),
+            (
+                "redis+sentinel://a,b:1/main",
+                "redis+sentinel://a:26379,b:1/main",
+            ),
+            ("rediss+cluster://a,b:1", "rediss+cluster://a:6379,b:1"),
+        ] {
+            assert_eq!(target(text).to_string(), shown);
+        }
+        let full = target("redis://user:secret@db.example:6380/15");
+        assert_eq!(full.to_string(), "redis://user@db.example:6380/15");
+        assert_eq!((full.database(), full.tls()), (15, false));
+        assert_eq!(full.topology(), &Topology::Alone);
+        assert!(target("rediss://db").tls());
+        let watched = target("rediss+sentinel://a,b/main/3");
+        let master = "main".to_owned();
+        assert_eq!(watched.topology(), &Topology::Sentinel { master });
+        assert_eq!((watched.database(), watched.tls()), (3, true));
+        assert_eq!(watched.servers().len(), 2);
+        assert_eq!(target("redis+cluster://a/0").topology(), &Topology::Cluster);
     }
 
     #[test]
@@ -291,7 +261,7 @@ mod tests {
             "http://user:hunter2@db",
             "redis:/user:hunter2@db",
             "redis://user:hunter2@a,b",
-            "rediss://user:hunter2@db",
+            "redis+cluster://user:hunter2@db/1",
         ] {
             let error = bad.parse::<RedisTarget>().unwrap_err();
             let text = format!("{error} {error:?}");
@@ -302,16 +272,16 @@ mod tests {
     #[test]
     fn what_is_not_served_is_told_by_name() {
         for (text, named) in [
-            ("rediss://db", "TLS"),
-            ("redis+sentinel://db/main", "Sentinel"),
-            ("redis-cluster://db", "Cluster"),
             ("unix:///run/redis.sock", "Unix"),
             ("redis://a:1,b:2", "several"),
             ("redis://db:0", "port"),
             ("redis://db:99999", "port"),
             ("redis://", "host"),
             ("redis://db/one", "database"),
-            ("redis://db?timeout=1", "ending"),
+            ("redis+cluster://db/1", "only database 0"),
+            ("redis+sentinel://db", "master's name"),
+            ("redis+sentinel://db/main/one", "database"),
+            ("redis://db?timeout=1", "?timeout=1"),
             ("http://db", "no Redis address"),
             ("localhost:6379", "no Redis address"),
             ("", "no Redis address"),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tenure::backend::Store;
-use tenure::backend::redis::RedisStore;
+use tenure::backend::redis::{RedisOptions, RedisStore};
+use tenure::backend::wire::CredentialFiles;
 use tenure::lease::ElectionName;
 use tenure::time::BootClock;
 use tokio::task::spawn_blocking;
@@ -37,8 +38,12 @@ impl Redis {
 }
 
 fn connect(port: u16, call_timeout: Duration) -> RedisStore {
-    let target = format!("redis://127.0.0.1:{port}").parse().unwrap();
-    RedisStore::new(target, call_timeout, Arc::new(BootClock))
+    let options = RedisOptions {
+        target: format!("redis://127.0.0.1:{port}").parse().unwrap(),
+        credentials: CredentialFiles::default(),
+        call_timeout,
+    };
+    RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {

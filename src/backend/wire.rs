@@ -1,0 +1,19 @@
+//! The way to a store that is a server: where it listens, the TCP connection, TLS on
+//! it, and what each side shows the other.
+//!
+//! Shared by the stores that are reached over a network; it knows nothing of their
+//! protocols.
+
+mod credentials;
+mod dial;
+mod endpoint;
+mod tls;
+mod url;
+
+pub use credentials::{CredentialFiles, CredentialsError};
+pub use endpoint::{Endpoint, EndpointError};
+pub use tls::TlsError;
+pub use url::{Login, StoreUrl, UrlError};
+
+pub(super) use credentials::{Credentials, Loaded, Speech};
+pub(super) use dial::{Dialer, Stream, broken};
