@@ -35,6 +35,7 @@ fn store_at(url: &str) -> RedisStore {
         target: url.parse().unwrap(),
         credentials: CredentialFiles::default(),
         call_timeout: CALL,
+        wait: 0,
     };
     RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }

@@ -76,6 +76,16 @@ impl Target {
         Self::file(path.to_str())
     }
 
+    /// Whether it is a Redis, of any kind.
+    pub(super) fn is_redis(&self) -> bool {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => false,
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => true,
+        }
+    }
+
     /// `host:port` of the store's server; `None` where it has none.
     #[must_use]
     pub fn server(&self) -> Option<String> {

@@ -42,6 +42,7 @@ fn connect(port: u16, call_timeout: Duration) -> RedisStore {
         target: format!("redis://127.0.0.1:{port}").parse().unwrap(),
         credentials: CredentialFiles::default(),
         call_timeout,
+        wait: 0,
     };
     RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }
