@@ -15,6 +15,9 @@
     clippy::panic
 )]
 
+#[cfg(feature = "redis")]
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[path = "support/fault.rs"]
 mod fault;
 #[path = "support/faulty.rs"]
@@ -28,6 +31,9 @@ mod recorder;
 #[cfg(feature = "redis")]
 #[path = "support/redis.rs"]
 mod redis_server;
+#[cfg(feature = "redis")]
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 #[path = "conformance/bench.rs"]
 mod bench;
@@ -102,3 +108,7 @@ suite!(memory: crate::backends::memory::Memory);
 suite!(file: crate::backends::file::File);
 #[cfg(feature = "redis")]
 suite!(redis: crate::backends::redis::Redis);
+#[cfg(feature = "redis")]
+suite!(redis_sentinel: crate::backends::redis_sentinel::Sentinel);
+#[cfg(feature = "redis")]
+suite!(redis_cluster: crate::backends::redis_cluster::Cluster);
