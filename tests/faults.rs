@@ -10,14 +10,19 @@
     clippy::panic
 )]
 
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 mod faults {
     use super::redis_server;
 
     mod clocks;
     mod cluster;
+    mod failover;
     mod forgetting;
     mod history;
     mod http;
@@ -27,7 +32,9 @@ mod faults {
     mod planted;
     mod processes;
     mod proxy;
+    mod redis_cluster;
     mod refusals;
+    mod sentinel;
     mod soak;
     mod stores;
     mod watchers;
