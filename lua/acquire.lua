@@ -109,7 +109,7 @@ end
 -- floor is dead to it.
 local own = leader and leader.session == session and state and state.epoch == leader.epoch
 if own and state.server == server and leader.epoch > floor then
-  extend(now, ttl_ms, server)
+  extend(state, now, ttl_ms, server)
   return {'won', now, leader.epoch, ttl_ms}
 end
 

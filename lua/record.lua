@@ -127,6 +127,11 @@ local function read_state()
     return nil, corrupt(2, 'should have 0 or 1 as ended and has', state.ended)
   end
   state.ended = state.ended == '1'
+  -- Records of older versions have none.
+  state.revision_base = number_of(state.revision_base or '0', 0)
+  if not state.revision_base then
+    return nil, corrupt(2, 'has no whole number from 0 to 2^53-1 as revision_base')
+  end
   if state.checkpoint ~= '' and not revision_of(state.checkpoint) then
     return nil, corrupt(2, 'should have epoch.seq as checkpoint and has', state.checkpoint)
   end
@@ -161,15 +166,34 @@ local function write_state(state)
     'server', state.server,
     'hold_until_ms', text_of(state.hold_until_ms),
     'ended', state.ended and '1' or '0',
-    'checkpoint', state.checkpoint)
+    'checkpoint', state.checkpoint,
+    'revision_base', text_of(state.revision_base or 0))
+end
+
+-- What the revisions of the state's epoch begin above at a server. Where it is another
+-- than the one that vouches for the lease, it may lack the newest of them: they were
+-- acknowledged, and are not given to other values. No server gives 2^20 of them before
+-- the next renewal.
+local function base_at(state, server)
+  if state.server == server then
+    return state.revision_base
+  end
+  local told = revision_of(state.checkpoint)
+  local newest = told and told.epoch == state.epoch and told.seq or 0
+  return math.min(math.max(newest, state.revision_base) + 1048576, MAX)
 end
 
 -- Prolongs the lease in force. Another server that still has the key becomes the
 -- one that vouches for it.
-local function extend(now, ttl_ms, server)
+local function extend(state, now, ttl_ms, server)
   local expires_ms = text_of(now + ttl_ms)
   redis.call('PEXPIREAT', KEYS[1], expires_ms)
-  redis.call('HSET', KEYS[2], 'expires_ms', expires_ms, 'server', server)
+  if state.server == server then
+    redis.call('HSET', KEYS[2], 'expires_ms', expires_ms)
+  else
+    redis.call('HSET', KEYS[2], 'expires_ms', expires_ms, 'server', server,
+      'revision_base', text_of(base_at(state, server)))
+  end
 end
 
 -- Whether the lease in force is this epoch of this session.

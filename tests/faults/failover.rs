@@ -87,3 +87,23 @@ pub fn longest_gap(cluster: &Cluster, from: At) -> Duration {
 pub fn logged(cluster: &Cluster, text: &str) -> bool {
     (0..cluster.len()).any(|index| cluster.runs(index) && cluster.node(index).log().contains(text))
 }
+
+/// What a store says that it promises.
+pub fn claims(url: &str) -> tenure::backend::Guarantees {
+    use tenure::backend::Store as _;
+    let options = tenure::backend::redis::RedisOptions {
+        target: url.parse().unwrap(),
+        credentials: tenure::backend::wire::CredentialFiles::default(),
+        call_timeout: TTL,
+        wait: 0,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let clock = std::sync::Arc::new(tenure::time::BootClock);
+        tenure::backend::redis::RedisStore::open(options, clock)
+            .unwrap()
+            .guarantees()
+    })
+}

@@ -322,16 +322,17 @@ impl Pair {
         self.log.push(format!("{write:?}"));
         let epoch = write.epoch.to_string();
         let expected = revision_text(expected);
-        let words: [&[u8]; 4] = [
+        let words: [&[u8]; 5] = [
             epoch.as_bytes(),
             write.session.as_str().as_bytes(),
             expected.as_bytes(),
             &write.bytes,
+            self.server.as_bytes(),
         ];
         let reply = self.run(WRITE_CHECKPOINT, &words)?;
         // In Redis a lease that is over is gone whoever looks.
         self.model.observe(self.present());
-        match self.model.write_checkpoint(&write, stored) {
+        match self.model.write_checkpoint_at(&write, stored, &self.server) {
             CheckpointWritten::Written(revision) => {
                 self.compare(&reply, "written", &[word(revision)]);
                 self.checkpoint = Some((revision, write.bytes));

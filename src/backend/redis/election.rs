@@ -237,12 +237,13 @@ impl Backend for RedisElection {
         write: &CheckpointWrite,
     ) -> Result<CheckpointWritten, StoreError> {
         let begun = self.ways.access().clock.now();
-        let arguments = |_: &Live| {
+        let arguments = |live: &Live| {
             vec![
                 text(write.epoch),
                 text(&write.session),
                 write.expected.map_or_else(Vec::new, text),
                 write.bytes.clone(),
+                text(&live.run_id),
             ]
         };
         let keys = self.all_keys();

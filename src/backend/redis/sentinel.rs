@@ -24,6 +24,11 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Between looks at a Sentinel that says nothing: a message may have been lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// What a Sentinel tells of a failover: that it promoted a replica and names it from
+/// now on, while it still tells the other replicas; and that it is done, or has heard
+/// so of another Sentinel.
+const SWITCHES: [&str; 2] = ["+failover-state-reconf-slaves", "+switch-master"];
+
 /// What a Sentinel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
@@ -237,7 +242,7 @@ impl Sentinels {
         };
         let (mut connection, mut driver) = self.access.open_sentinel(server, pushes).await?;
         // Refused, switches are found at the looks.
-        let _ = connection.subscribe("+switch-master").await;
+        let _ = connection.subscribe(&SWITCHES).await;
         loop {
             let answer = self.ask(server, &mut connection).await?;
             if self.note(&answer) {
