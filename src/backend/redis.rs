@@ -31,6 +31,7 @@
 
 mod access;
 mod acknowledged;
+mod acl;
 mod chart;
 mod cluster;
 mod connection;
@@ -39,6 +40,7 @@ mod guarantees;
 mod link;
 mod replication;
 mod reply;
+mod rights;
 mod route;
 mod scripts;
 mod sentinel;

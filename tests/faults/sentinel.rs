@@ -38,6 +38,7 @@ fn planned(min_replicas: usize) {
             },
         );
         cluster.note_loss();
+        set.wait_whole();
     }
     assert_eq!(logged(&cluster, WARNED), min_replicas < 2);
     cluster.judge();

@@ -186,6 +186,23 @@ impl SentinelSet {
         });
     }
 
+    /// Waits until the others are replicas of the present master: an old master, which
+    /// the Sentinels would else leave alone for 8 s.
+    pub fn wait_whole(&self) {
+        self.hurry(true);
+        let replicas = self.shape.replicas.to_string();
+        wait_for("a master with all its replicas", || {
+            let connected = info(
+                &self.servers[self.master()],
+                "replication",
+                "connected_slaves",
+            );
+            (connected.as_ref() == Some(&replicas)).then_some(())
+        });
+        self.hurry(false);
+        self.wait_ready();
+    }
+
     /// Ends all servers as by `kill -9` and starts them again, the present master as
     /// the master; `meanwhile` works on their directories.
     pub fn restart_all(&mut self, meanwhile: impl FnOnce(&mut [RedisServer], usize)) {

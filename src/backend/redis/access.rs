@@ -1,7 +1,8 @@
 //! What all connections of one store have in common.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -10,7 +11,7 @@ use super::connection::{self, Address, Driver, Opened};
 use super::server::Expected;
 use super::target::{RedisTarget, Topology};
 use crate::backend::wire::{Credentials, Endpoint, Loaded};
-use crate::lease::StoreError;
+use crate::lease::{ElectionName, StoreError};
 use crate::time::{Clock, millis_up};
 
 pub(super) struct Access {
@@ -27,6 +28,8 @@ pub(super) struct Access {
     /// in milliseconds. It never shrinks: a promoted server may be set up otherwise
     /// than the one whose leases it must wait for.
     grace_ms: AtomicU64,
+    /// The elections on this store, for whose keys the user needs rights.
+    elections: Mutex<BTreeSet<ElectionName>>,
 }
 
 impl Access {
@@ -45,11 +48,25 @@ impl Access {
             wait,
             clock,
             grace_ms: AtomicU64::new(0),
+            elections: Mutex::default(),
         }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
         *self.target.topology() == Topology::Cluster
+    }
+
+    pub(super) fn add_election(&self, name: &ElectionName) {
+        let elections = self.elections.lock();
+        let mut elections = elections.unwrap_or_else(PoisonError::into_inner);
+        elections.insert(name.clone());
+    }
+
+    /// A copy, so that no lock is held while a server is asked.
+    pub(super) fn elections(&self) -> Vec<ElectionName> {
+        let elections = self.elections.lock();
+        let elections = elections.unwrap_or_else(PoisonError::into_inner);
+        elections.iter().cloned().collect()
     }
 
     /// How long a hold lasts beyond a lease.

@@ -28,6 +28,7 @@ pub(super) struct RedisElection {
 impl RedisElection {
     pub(super) fn new(name: &ElectionName, ways: &Arc<Ways>) -> Self {
         let keys = Keys::of(name);
+        ways.access().add_election(name);
         Self {
             topic: ways.topic(&keys.channel),
             keys,

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::connection::{Driver, Opened};
 use super::link::{Duty, Link, Live, State};
+use super::rights;
 use super::scripts::teach;
 use super::server;
 use super::subscriptions::subscribe;
@@ -116,6 +117,11 @@ async fn connect(
     let pushes = pushes_to(link, generation);
     let expected = link.route.expected();
     let opened = access.open(&endpoint, expected, &loaded, pushes).await?;
+    let sharded = opened.server.sharded;
+    if sharded {
+        let name = access.name_of(&endpoint, expected);
+        rights::check(access, &opened.connection, &name, link.duty, sharded).await?;
+    }
     Ok(Connected {
         opened,
         loaded,

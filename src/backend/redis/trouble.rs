@@ -8,6 +8,7 @@
 
 use redis::{ErrorKind, RedisError};
 
+use super::acl;
 use crate::lease::StoreError;
 
 /// A request that failed.
@@ -172,8 +173,8 @@ fn login(code: &str, detail: &str, address: &str) -> String {
 
 fn no_right(detail: &str, address: &str) -> String {
     format!(
-        "the Redis user lacks a right at {address} ({detail}): grant it ~tenure:* &tenure:* \
-         +@read +@write +@scripting +@connection +publish +subscribe +unsubscribe +info +time"
+        "the Redis user lacks rights at {address} ({detail}). Grant them: {}",
+        acl::any_line()
     )
 }
 
