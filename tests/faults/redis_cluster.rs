@@ -39,6 +39,12 @@ fn a_slot_moves_under_a_leader() {
     eprintln!("cluster, a slot moved 6 times: leaderless for at most {gap:?}, the same epoch");
     let end = cluster.ask(lead.node);
     assert_eq!((end.token, end.is_leader), (Some(lead.epoch), true));
+    let told = |a: &super::history::Answer| a.trouble.clone().filter(|_| a.node == lead.node);
+    let troubles: Vec<_> = {
+        let history = cluster.recorder.history();
+        history.answers.iter().filter_map(told).collect()
+    };
+    assert!(troubles.is_empty(), "a renewal was lost: {troubles:?}");
     // Wake-ups have followed the slot.
     let asked_at = cluster.recorder.now();
     cluster.step_down(lead.node);
@@ -63,6 +69,7 @@ fn planned(min_replicas: usize) {
                 redis.wait_moved(slot, old);
             },
         );
+        redis.wait_ready();
     }
     // The replica waits for the last write: nothing is lost, by the oracle.
     cluster.judge();

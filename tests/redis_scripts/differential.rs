@@ -332,7 +332,7 @@ impl Pair {
         let reply = self.run(WRITE_CHECKPOINT, &words)?;
         // In Redis a lease that is over is gone whoever looks.
         self.model.observe(self.present());
-        match self.model.write_checkpoint_at(&write, stored, &self.server) {
+        match self.model.write_checkpoint_at(&write, stored, self.server) {
             CheckpointWritten::Written(revision) => {
                 self.compare(&reply, "written", &[word(revision)]);
                 self.checkpoint = Some((revision, write.bytes));

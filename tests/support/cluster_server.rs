@@ -185,11 +185,12 @@ impl RedisCluster {
 
     /// A replica of that master.
     pub fn replica_of(&self, master: usize) -> usize {
-        let told = self.nodes[master].command(&["CLUSTER", "NODES"]);
-        let mine = |line: &&str| line.contains("slave") && line.contains(&self.ids[master]);
-        let line = told.text().lines().find(mine).expect("a replica");
-        let id = line.split_whitespace().next().unwrap();
-        self.ids.iter().position(|known| known == id).unwrap()
+        wait_for("a replica", || {
+            let told = self.nodes[master].command(&["CLUSTER", "NODES"]);
+            let mine = |line: &&str| line.contains("slave") && line.contains(&self.ids[master]);
+            let id = told.text().lines().find(mine)?.split_whitespace().next()?;
+            self.ids.iter().position(|known| known == id)
+        })
     }
 
     /// The masters, as the first node that runs sees them.

@@ -211,6 +211,7 @@ impl Facts {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::connection::tests::with_target;
     use super::*;
