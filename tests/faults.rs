@@ -10,15 +10,19 @@
     clippy::panic
 )]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/cluster_server.rs"]
 mod cluster_server;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/redis_tls.rs"]
+mod redis_tls;
 #[path = "support/sentinel_set.rs"]
 mod sentinel_set;
 
 mod faults {
-    use super::redis_server;
+    use super::{certificates, redis_server, redis_tls};
 
     mod clocks;
     mod cluster;
@@ -34,6 +38,7 @@ mod faults {
     mod proxy;
     mod redis_cluster;
     mod refusals;
+    mod rotation;
     mod sentinel;
     mod soak;
     mod stores;

@@ -3,10 +3,14 @@
 #![cfg(feature = "redis")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/cluster_server.rs"]
 mod cluster_server;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/redis_tls.rs"]
+mod redis_tls;
 #[path = "support/sentinel_set.rs"]
 mod sentinel_set;
 
@@ -20,6 +24,8 @@ mod refusals;
 mod replicas;
 #[path = "redis_store/rights.rs"]
 mod rights;
+#[path = "redis_store/tls.rs"]
+mod tls;
 #[path = "redis_store/topologies.rs"]
 mod topologies;
 

@@ -66,8 +66,8 @@ pub(super) struct Request<'a> {
 }
 
 pub(super) enum State {
-    /// An attempt is under way.
-    Connecting,
+    /// An attempt is under way; why the one before it failed.
+    Connecting(Option<StoreError>),
     /// Requests can be made.
     Up(Live),
     /// The last attempt or connection failed; the next attempt comes soon.
@@ -108,7 +108,7 @@ impl Link {
             access,
             route,
             duty,
-            state: watch::channel(State::Connecting).0,
+            state: watch::channel(State::Connecting(None)).0,
             topics: Mutex::default(),
             parting: Mutex::default(),
             wanted: Notify::new(),
@@ -164,18 +164,16 @@ impl Link {
     /// have to count a request that was never sent as one that may have been.
     pub(super) async fn live(&self) -> Result<Live, StoreError> {
         let mut state = self.state.subscribe();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
-        if let Some(Ok(state)) = within(self.access.call_timeout / 2, settled).await {
-            match &*state {
-                State::Up(live) => return Ok(live.clone()),
-                State::Down(why) => return Err(why.clone()),
-                State::Connecting => {}
-            }
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
+        let _ = within(self.access.call_timeout / 2, settled).await;
+        match &*self.state.borrow() {
+            State::Up(live) => Ok(live.clone()),
+            State::Down(why) | State::Connecting(Some(why)) => Err(why.clone()),
+            State::Connecting(None) => Err(StoreError::Unavailable(format!(
+                "still connecting to {}",
+                self.address
+            ))),
         }
-        Err(StoreError::Unavailable(format!(
-            "still connecting to {}",
-            self.address
-        )))
     }
 
     /// Runs a script and waits for its reply.

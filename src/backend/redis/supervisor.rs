@@ -71,7 +71,8 @@ async fn supervise(link: Arc<Link>) {
     let mut advised = None;
     loop {
         generation += 1;
-        link.state.send_replace(State::Connecting);
+        let failed = told.clone();
+        link.state.send_replace(State::Connecting(failed));
         let loaded = link.access.credentials.newest();
         match connect(&link, loaded, generation).await {
             Ok(connected) => {
