@@ -76,6 +76,12 @@ impl Target {
         Self::file(path.to_str())
     }
 
+    /// Whether it is reached over a network.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        self.is_redis()
+    }
+
     /// Whether it is a Redis, of any kind.
     pub(super) fn is_redis(&self) -> bool {
         match self {
@@ -86,14 +92,19 @@ impl Target {
         }
     }
 
-    /// `host:port` of the store's server; `None` where it has none.
+    /// `host:port` of the store's one server; `None` where it has none, or several that
+    /// stand in for each other.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => None,
             #[cfg(feature = "redis")]
-            Self::Redis(target) => target.servers().first().map(ToString::to_string),
+            Self::Redis(target) => {
+                let alone = *target.topology() == crate::backend::redis::Topology::Alone;
+                let server = target.servers().first().filter(|_| alone);
+                server.map(ToString::to_string)
+            }
         }
     }
 
