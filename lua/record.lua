@@ -173,14 +173,19 @@ end
 -- What the revisions of the state's epoch begin above at a server. Where it is another
 -- than the one that vouches for the lease, it may lack the newest of them: they were
 -- acknowledged, and are not given to other values. No server gives 2^20 of them before
--- the next renewal.
+-- the next renewal. The mark keeps two servers apart that took the place of the same
+-- third one, one after the other, before a renewal told of either.
 local function base_at(state, server)
   if state.server == server then
     return state.revision_base
   end
+  local mark = 0
+  for at = 1, #server do
+    mark = (mark * 31 + string.byte(server, at)) % 4096
+  end
   local told = revision_of(state.checkpoint)
   local newest = told and told.epoch == state.epoch and told.seq or 0
-  return math.min(math.max(newest, state.revision_base) + 1048576, MAX)
+  return math.min(math.max(newest, state.revision_base) + 1048576 * (1 + mark), MAX)
 end
 
 -- Prolongs the lease in force. Another server that still has the key becomes the

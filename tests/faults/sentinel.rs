@@ -38,6 +38,13 @@ fn planned(min_replicas: usize) {
             },
         );
         cluster.note_loss();
+        // Long before the Sentinels end its connections.
+        wait_for("an old master that everybody has left", || {
+            let clients = set.servers[old].command(&["CLIENT", "LIST"]);
+            (!clients.text().contains("resp=3")).then_some(())
+        });
+        let role = set.servers[old].command(&["ROLE"]);
+        assert_eq!(role.list()[0].text(), "master", "it was demoted first");
         set.wait_whole();
     }
     assert_eq!(logged(&cluster, WARNED), min_replicas < 2);

@@ -29,7 +29,7 @@ fn everything(scripts: &mut Scripts, epoch: &str) -> Vec<(&'static str, Reply)> 
         (
             "write_checkpoint",
             WRITE_CHECKPOINT,
-            vec![epoch, &own, "", "x"],
+            vec![epoch, &own, "", "x", "r"],
         ),
     ];
     all.into_iter()
@@ -291,4 +291,35 @@ fn a_full_store_refuses_a_grant_whole_and_keeps_a_lease() {
     let refused = scripts.acquire(&session(2), "0", "r");
     assert!(refused.error().starts_with("OOM"), "{refused:?}");
     assert_eq!(scripts.dump(), before);
+}
+
+/// What another server acknowledged and lost is not given to another value.
+#[test]
+fn a_revision_is_not_given_twice_across_servers() {
+    let server = RedisServer::start();
+    let mut scripts = Scripts::on(&server);
+    let epoch = scripts.acquire(&session(1), "0", "old").list()[2]
+        .number()
+        .to_string();
+    let write = |scripts: &mut Scripts, at: &str| {
+        // As on a replica that never had a value.
+        scripts.command(&["DEL", CHECKPOINT]);
+        scripts.command(&["HSET", STATE, "checkpoint", ""]);
+        let words = [epoch.as_str(), &session(1), "", "x", at];
+        let written = scripts.words(WRITE_CHECKPOINT, &words);
+        let (_, seq) = written.list()[2].text().split_once('.').unwrap();
+        seq.parse::<u64>().unwrap()
+    };
+    assert_eq!(write(&mut scripts, "old"), 1);
+    // Two that took its place one after the other, and nobody renewed in between.
+    let (first, other) = (write(&mut scripts, "new"), write(&mut scripts, "newer"));
+    assert!(
+        first > 1_000_000 && other > 1_000_000 && first != other,
+        "{first} {other}"
+    );
+    // A renewal there makes them one server's, and a third one begins above them.
+    let kept = scripts.words(RENEW, &[&epoch, &session(1), "60000", "new"]);
+    assert_eq!(kept.list()[0].text(), "kept");
+    let third = write(&mut scripts, "third");
+    assert!(third > first + 1_000_000, "{third}");
 }
