@@ -10,7 +10,7 @@ use super::{CALL, bid, claim, election, store_that_waits, win};
 use std::time::Instant;
 
 fn pair() -> (RedisServer, RedisServer) {
-    let master = RedisServer::start();
+    let master = RedisServer::start_with(&["--save", "", "--repl-diskless-sync-delay", "0"]);
     let port = master.port().to_string();
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
     caught_up(&replica);

@@ -11,7 +11,7 @@ use super::cluster_server::{RedisCluster, url_of as cluster_url};
 use super::logged::Lines;
 use super::redis_server::{RedisServer, Reply, free_port};
 use super::refusals::refusal;
-use super::sentinel_set::{SentinelSet, Shape, url_of as sentinel_url};
+use super::sentinel_set::{SentinelSet, Shape, url_of as sentinel_url, wait_for};
 use super::{TTL, bid, claim, election, next, store_at, store_that_waits, until, win};
 
 #[tokio::test]
@@ -49,6 +49,45 @@ async fn sentinels_that_cannot_serve_are_told_apart() {
     // One that is away is no matter, wherever it stands in the list.
     let store = store_at(&sentinel_url(&[free_port(), sentinel, free_port()]));
     win(&election(&store, "e"), 1).await;
+}
+
+/// A Sentinel that slept through a failover, and is the only one left: it names the old
+/// master, which takes writes still. Nobody goes back to it.
+#[tokio::test]
+async fn a_sentinel_that_is_behind_is_not_followed() {
+    let mut set = SentinelSet::start();
+    let store = store_at(&set.url());
+    let one = election(&store, "e");
+    win(&one, 1).await;
+    set.sentinels[2].pause();
+    let old = set.master_by(0);
+    set.order_failover();
+    let new = wait_for("a switch", || {
+        let named = [set.master_by(0), set.master_by(1)];
+        (named[0] != old && named[0] == named[1]).then_some(named[0])
+    });
+    let at_old = || {
+        let clients = set.servers[old].command(&["CLIENT", "LIST"]);
+        clients.text().contains("resp=3")
+    };
+    until(|| async { at_old() }, |there| !there).await;
+    // What is on its way to it would tell of the switch, too.
+    set.sentinels[2].kill();
+    set.sentinels[0].kill();
+    set.sentinels[1].kill();
+    set.sentinels[2].start_again();
+    assert_eq!(set.master_by(2), old, "it is not behind");
+    let role = set.servers[old].command(&["ROLE"]);
+    assert_eq!(role.list()[0].text(), "master", "nobody would stay with it");
+    for round in 0..3 {
+        set.servers[new].command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        until(|| one.observe(), Result::is_ok).await.unwrap();
+        let clients = set.servers[old].command(&["CLIENT", "LIST"]);
+        assert!(
+            !clients.text().contains("resp=3"),
+            "round {round}: it went back"
+        );
+    }
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ impl SentinelSet {
     }
 
     /// Whom that sentinel names as the master.
-    pub fn named_by(&self, sentinel: usize) -> usize {
+    pub fn master_by(&self, sentinel: usize) -> usize {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
         let told = self.sentinels[sentinel].command(&words);
         self.at(told.list()[1].text().parse().unwrap())
@@ -164,7 +164,7 @@ impl SentinelSet {
     pub fn master(&self) -> usize {
         wait_for("sentinels that agree", || {
             let running = (0..3).filter(|at| self.sentinels[*at].runs());
-            let mut named: Vec<_> = running.map(|at| self.named_by(at)).collect();
+            let mut named: Vec<_> = running.map(|at| self.master_by(at)).collect();
             named.dedup();
             (named.len() == 1).then(|| named[0])
         })

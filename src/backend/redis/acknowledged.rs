@@ -9,6 +9,9 @@ use super::ways::Answered;
 use crate::lease::StoreError;
 use crate::time::Moment;
 
+/// How late an idle Redis ends a WAIT: it looks at its clock ten times a second.
+const LATE_BY: Duration = Duration::from_millis(100);
+
 /// How many replicas have a change, of how many that must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count {
@@ -39,8 +42,8 @@ impl Count {
 pub(super) async fn wait(answered: &Answered, begun: Moment) -> Result<Count, StoreError> {
     let access = &answered.link.access;
     let spent = access.clock.now().since(begun);
-    let limit = (access.call_timeout * 3 / 4).saturating_sub(spent);
-    let limit = limit.max(Duration::from_millis(1));
+    let limit = (access.call_timeout * 3 / 4).saturating_sub(spent + LATE_BY);
+    let limit = limit.max(access.call_timeout / 8);
     let have = answered
         .link
         .acknowledged(&answered.live, access.wait, limit)
