@@ -148,25 +148,25 @@ impl Cluster {
                 }
                 None => return Err(trouble.error),
             }
-            self.while_there_is_time(begun, trouble)?;
+            self.while_there_is_time(begun, &trouble)?;
         }
     }
 
     /// A turn is followed while the caller still waits for an answer: after that, a
     /// request would be sent that nobody hears of.
-    fn while_there_is_time(&self, begun: Moment, trouble: Trouble) -> Result<(), StoreError> {
+    fn while_there_is_time(&self, begun: Moment, trouble: &Trouble) -> Result<(), StoreError> {
         let spent = self.access.clock.now().since(begun);
-        if spent < self.access.call_timeout / 2 {
+        if spent < self.access.call_timeout * 3 / 4 {
             return Ok(());
         }
-        let address = &self.access.name;
-        Err(match trouble.turn {
-            Some(Turn::TryAgain) => trouble.error,
-            _ => StoreError::Unavailable(format!(
-                "the nodes of {address} send each other's requests round: their slots are being \
-                 moved, or they disagree (redis-cli --cluster check)"
-            )),
-        })
+        if trouble.turn == Some(Turn::TryAgain) {
+            return Err(trouble.error.clone());
+        }
+        Err(StoreError::Unavailable(format!(
+            "a node of {} sent the request on to another one, and too late: its slots are being \
+             moved, or its nodes disagree (redis-cli --cluster check)",
+            self.access.name
+        )))
     }
 
     fn note_moved(&self, slot: u16, owner: &Endpoint) {
