@@ -373,18 +373,32 @@ impl Etcd {
         sum
     }
 
-    /// Established connections to the members' client ports that were made elsewhere.
+    /// This process's established connections to the members' client ports. (A member has
+    /// some to itself.)
     pub fn connections(&self) -> usize {
+        let own = own_sockets();
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let ports = self.ports();
         let to_us = |line: &&str| {
             let words: Vec<_> = line.split_whitespace().collect();
             let port = |place: &str| u16::from_str_radix(place.rsplit(':').next().unwrap(), 16);
             // 01 is ESTABLISHED; the remote side is what was connected to.
-            words.len() > 3 && words[3] == "01" && port(words[2]).is_ok_and(|port| ports.contains(&port))
+            words.len() > 9
+                && words[3] == "01"
+                && port(words[2]).is_ok_and(|port| ports.contains(&port))
+                && own.contains(&format!("socket:[{}]", words[9]))
         };
         table.lines().skip(1).filter(to_us).count()
     }
+}
+
+fn own_sockets() -> Vec<String> {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap();
+    let target = |file: std::io::Result<std::fs::DirEntry>| {
+        let target = std::fs::read_link(file.ok()?.path()).ok()?;
+        Some(target.to_str()?.to_owned())
+    };
+    files.filter_map(target).collect()
 }
 
 pub fn free_port() -> u16 {
