@@ -71,7 +71,7 @@ use crate::lease::{
 use crate::time::Clock;
 
 /// How often an etcd looks for leases that have run out.
-const EXPIRY_STEP: Duration = Duration::from_millis(500);
+pub const EXPIRY_STEP: Duration = Duration::from_millis(500);
 
 /// One etcd cluster, over one connection to one of its members at a time.
 #[derive(Clone)]

@@ -233,6 +233,16 @@ impl Etcd {
         assert!(self.becomes_healthy(at), "it does not start again: {}", self.log(at));
     }
 
+    /// Where each needs the others to become healthy.
+    pub fn start_again_together(&mut self, members: &[usize]) {
+        for at in members {
+            self.launch(*at);
+        }
+        for at in members {
+            assert!(self.becomes_healthy(*at), "it does not start again: {}", self.log(*at));
+        }
+    }
+
     pub fn start_all_again(&mut self) {
         assert!(self.try_launch_all(), "they do not start again: {}", self.log(0));
     }

@@ -138,6 +138,7 @@ impl Attempt<'_> {
             None => self.election.grant(self.deadline, self.bid.ttl).await?,
         };
         self.lease = Some(lease);
+        self.election.tell_of_rounding(self.bid.ttl, lease.ttl);
         if self.is_beaten(&record) {
             return Ok(Step::Again(None));
         }

@@ -36,8 +36,6 @@ pub(super) struct Opened {
     pub client: Client,
     pub driver: Driver,
     pub version: String,
-    /// Which cluster the member belongs to.
-    pub cluster: u64,
 }
 
 /// The tasks behind a connection.
@@ -94,7 +92,6 @@ pub(super) async fn open(target: &Address<'_>, timeout: Duration) -> Result<Open
             Ok(Opened {
                 client,
                 driver,
-                cluster: status.header.map_or(0, |header| header.cluster_id),
                 version: status.version,
             })
         }

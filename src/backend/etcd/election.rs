@@ -1,6 +1,7 @@
 //! One election: the record is read, the rules of the register decide, and one
 //! transaction of etcd carries that out where the record still stands as it was read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::topic::Topic;
 use crate::lease::{
     CheckpointRead, CheckpointWrite, CheckpointWritten, EpochError, Observed, StoreError,
 };
-use crate::time::UnixMs;
+use crate::time::{Clock as _, UnixMs, millis};
 
 /// Attempts at one change within a call, each from the record that beat the last one.
 pub(super) const TRIES: usize = 8;
@@ -41,6 +42,7 @@ pub(super) struct Election {
     pub renewer: Renewer,
     /// Whose lease this process has last been granted.
     held: Mutex<Option<(Owner, i64)>>,
+    told_of_rounding: AtomicBool,
 }
 
 impl Election {
@@ -49,6 +51,20 @@ impl Election {
             topic,
             renewer: Renewer::default(),
             held: Mutex::default(),
+            told_of_rounding: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells once that a lease lasts other than was asked.
+    pub(super) fn tell_of_rounding(&self, asked: Duration, granted: Duration) {
+        if asked != granted && !self.told_of_rounding.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                store = %self.link().address(),
+                asked_ms = millis(asked),
+                granted_ms = millis(granted),
+                "etcd grants leases of whole seconds, and none below 1.5 times its election \
+                 timeout: after a crash the others wait for what it granted"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tonic::Status;
 
-use super::member::{Common, Live, Member, Via};
+use super::member::{Common, Live, Member};
 use super::target::EtcdTarget;
 use super::trouble::{self, Trouble};
 use crate::backend::wire::Credentials;
@@ -77,12 +77,6 @@ impl Link {
 
     fn left(&self, deadline: Deadline) -> Duration {
         deadline.0.since(self.clock().now())
-    }
-
-    /// Whether that connection is the one in use.
-    pub(super) fn is_up(&self, via: Via) -> bool {
-        let member = self.members.get(via.member);
-        member.is_some_and(|member| member.is_up(via))
     }
 
     /// The connection to the member that is asked at present, or to the next one that

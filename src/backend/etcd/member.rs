@@ -27,8 +27,6 @@ pub(super) struct Live {
     pub name: Arc<str>,
     /// Which connection of which member it is.
     pub via: Via,
-    /// Which cluster the member belongs to.
-    pub cluster: u64,
     loaded: Arc<Loaded>,
     driver: Driver,
 }
@@ -206,7 +204,6 @@ impl Member {
                 member: self.number,
                 generation,
             },
-            cluster: opened.cluster,
             loaded,
             driver: opened.driver,
         };
@@ -226,11 +223,6 @@ impl Member {
         if cut {
             tracing::warn!(store = %self.name, why, "the connection to etcd is given up");
         }
-    }
-
-    /// Whether that connection is the one in use.
-    pub(super) fn is_up(&self, via: Via) -> bool {
-        matches!(&*self.state.borrow(), State::Up(live) if live.via == via)
     }
 
     /// What the connection in use was made with.

@@ -229,8 +229,6 @@ pub struct StatusRequest {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatusResponse {
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
     #[prost(string, tag = "2")]
     pub version: String,
 }

@@ -124,12 +124,12 @@ fn login(status: &Status, address: &str) -> Option<Trouble> {
         ));
     }
     if said(status, "invalid auth token") || said(status, "revision of auth store is old") {
-        // A fresh connection logs in anew.
+        // Nothing was done in its name: a fresh connection logs in anew.
         return Some(Trouble {
-            error: StoreError::Unavailable(format!("the login at {address} has run out")),
-            cut: true,
-            elsewhere: true,
-            unsent: false,
+            unsent: true,
+            ..Trouble::broken(StoreError::Unavailable(format!(
+                "the login at {address} has run out"
+            )))
         });
     }
     None
