@@ -267,7 +267,9 @@ async fn a_listener_that_races_a_release_hears_of_it() {
 async fn everything_ends_with_the_store() {
     let etcd = Etcd::single(Version::V3_5);
     let store = store(&etcd);
-    let elections: Vec<_> = (0..20).map(|at| election(&store, &format!("e{at}"))).collect();
+    let elections: Vec<_> = (0..20)
+        .map(|at| election(&store, &format!("e{at}")))
+        .collect();
     let mut streams: Vec<_> = elections.iter().map(|one| one.changes()).collect();
     for hints in &mut streams {
         assert!(matches!(next(hints).await, Hint::Present(_)));

@@ -45,7 +45,8 @@ async fn refusal(url: &str) -> StoreError {
 #[tokio::test]
 async fn what_is_no_etcd_is_named() {
     let http = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".as_slice();
-    let https = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let https =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     for (answer, named) in [
         (http, "HTTP server"),
         (https.as_slice(), "etcds://"),
@@ -135,8 +136,14 @@ async fn a_broken_record_is_told_with_its_repair() {
         etcd.put(key, text);
         let told = one.acquire(&bid(2)).await.unwrap_err();
         assert!(matches!(told, StoreError::Corrupt(_)), "{told}");
-        assert!(told.to_string().contains(&format!("etcdctl del {key}")), "{told}");
+        assert!(
+            told.to_string().contains(&format!("etcdctl del {key}")),
+            "{told}"
+        );
         etcd.delete_prefix("tenure/");
     }
-    assert!(matches!(one.acquire(&bid(2)).await, Ok(Acquired::Won { .. })));
+    assert!(matches!(
+        one.acquire(&bid(2)).await,
+        Ok(Acquired::Won { .. })
+    ));
 }

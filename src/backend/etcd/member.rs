@@ -159,12 +159,7 @@ impl Member {
         attempts.last = Some(task.abort_handle());
     }
 
-    fn settle(
-        &self,
-        opened: Result<Opened, StoreError>,
-        loaded: Arc<Loaded>,
-        generation: u64,
-    ) {
+    fn settle(&self, opened: Result<Opened, StoreError>, loaded: Arc<Loaded>, generation: u64) {
         match opened {
             Ok(opened) => self.up(opened, loaded, generation),
             Err(error) => {
@@ -238,7 +233,11 @@ impl Member {
     ///
     /// # Errors
     /// Where the new one does not work; the one in use stays.
-    pub(super) async fn replace(&self, loaded: Arc<Loaded>, grace: Duration) -> Result<(), StoreError> {
+    pub(super) async fn replace(
+        &self,
+        loaded: Arc<Loaded>,
+        grace: Duration,
+    ) -> Result<(), StoreError> {
         let address = Address {
             endpoint: &self.endpoint,
             name: &self.name,
