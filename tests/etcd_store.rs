@@ -156,12 +156,13 @@ async fn a_tenure_from_grant_to_release() {
     ));
     checkpoint(&a, &b, epoch).await;
 
-    let released = a.release(&claim(1, epoch), None);
-    assert_eq!(released.await, Ok(Released::Released));
-    let again = a.release(&claim(1, epoch), None);
-    assert_eq!(again.await, Ok(Released::Released));
-    let other = b.release(&claim(2, epoch), None);
-    assert_eq!(other.await, Ok(Released::NotHeld));
+    // The second time as well: the first answer may have been lost.
+    for _ in 0..2 {
+        let released = a.release(&claim(1, epoch), None).await;
+        assert_eq!(released, Ok(Released::Released));
+    }
+    let other = b.release(&claim(2, epoch), None).await;
+    assert_eq!(other, Ok(Released::NotHeld));
     assert!(win(&b, 2).await > epoch);
 }
 
@@ -267,7 +268,9 @@ async fn a_listener_that_races_a_release_hears_of_it() {
 async fn everything_ends_with_the_store() {
     let etcd = Etcd::single(Version::V3_5);
     let store = store(&etcd);
-    let elections: Vec<_> = (0..20).map(|at| election(&store, &format!("e{at}"))).collect();
+    let elections: Vec<_> = (0..20)
+        .map(|at| election(&store, &format!("e{at}")))
+        .collect();
     let mut streams: Vec<_> = elections.iter().map(|one| one.changes()).collect();
     for hints in &mut streams {
         assert!(matches!(next(hints).await, Hint::Present(_)));

@@ -30,8 +30,7 @@ async fn a_calm_election_costs_what_is_told() {
     let etcd = Etcd::single(Version::V3_5);
     let ttl = Duration::from_secs(2);
     let (renew_every, call) = (ttl / 5, ttl / 5);
-    let timing =
-        Timing::new(ttl, renew_every, call, Duration::ZERO, Drift::ONE_PERCENT).unwrap();
+    let timing = Timing::new(ttl, renew_every, call, Duration::ZERO, Drift::ONE_PERCENT).unwrap();
     let leader = node(&etcd, "leader", timing);
     let epoch = leader.until_leads().await;
     let followers = [node(&etcd, "one", timing), node(&etcd, "two", timing)];
@@ -39,14 +38,26 @@ async fn a_calm_election_costs_what_is_told() {
         follower.until_knows(epoch).await;
     }
     let renewed = |snapshot: &tenure::machine::Snapshot| snapshot.tenure.unwrap().renewed_at;
-    let first = renewed(&leader.until("led", |snapshot| snapshot.tenure.is_some()).await);
+    let first = renewed(
+        &leader
+            .until("led", |snapshot| snapshot.tenure.is_some())
+            .await,
+    );
     // The first keep-alive on a stream reads the record along.
     leader
-        .until("renewed", |snapshot| renewed(snapshot) > first + renew_every)
+        .until("renewed", |snapshot| {
+            renewed(snapshot) > first + renew_every
+        })
         .await;
     let count = || {
-        ["Range", "Txn", "LeaseGrant", "LeaseTimeToLive", "LeaseRevoke"]
-            .map(|method| etcd.handled(0, method))
+        [
+            "Range",
+            "Txn",
+            "LeaseGrant",
+            "LeaseTimeToLive",
+            "LeaseRevoke",
+        ]
+        .map(|method| etcd.handled(0, method))
     };
     let (before, kept_before) = (count(), etcd.received(0, "LeaseKeepAlive"));
     let begun = BootClock.now();
@@ -58,16 +69,28 @@ async fn a_calm_election_costs_what_is_told() {
         last = renewed(&snapshot);
     }
     let (after, kept) = (count(), etcd.received(0, "LeaseKeepAlive") - kept_before);
-    let spent: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    let spent: Vec<u64> = after
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect();
     let ttls = BootClock.now().since(begun).as_secs_f64() / ttl.as_secs_f64();
     println!("{spent:?} and {kept} keep-alives in {ttls:.1} TTLs");
-    assert!((RENEWALS..=RENEWALS + 1).contains(&kept), "{kept} keep-alives");
-    let [reads, writes @ ..] = spent.as_slice() else { unreachable!() };
+    assert!(
+        (RENEWALS..=RENEWALS + 1).contains(&kept),
+        "{kept} keep-alives"
+    );
+    let [reads, writes @ ..] = spent.as_slice() else {
+        unreachable!()
+    };
     assert!(writes.iter().all(|count| *count == 0), "{spent:?}");
     #[allow(clippy::cast_precision_loss)]
     let reads = *reads as f64;
     let most = (ttls + 1.0) * 2.0;
-    assert!(reads <= most, "{reads} reads by two followers in {ttls:.1} TTLs");
+    assert!(
+        reads <= most,
+        "{reads} reads by two followers in {ttls:.1} TTLs"
+    );
     assert_eq!(leader.leads(), Some(epoch));
 }
 
@@ -150,5 +173,8 @@ async fn a_handover_takes_a_few_writes() {
         "handover: median {handover:?}, 95 % within {:?}; one write: median {write:?}",
         took[took.len() * 95 / 100]
     );
-    assert!(handover <= write * 4 + Duration::from_millis(2), "{handover:?} for {write:?}");
+    assert!(
+        handover <= write * 4 + Duration::from_millis(2),
+        "{handover:?} for {write:?}"
+    );
 }

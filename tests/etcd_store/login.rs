@@ -60,7 +60,10 @@ async fn a_login_that_does_not_fit_is_named() {
             assert!(matches!(error, StoreError::Rejected(_)), "{error}");
             let text = error.to_string();
             assert!(text.contains(named), "{login}: {text}");
-            assert!(!text.contains("s3cret") && !text.contains("wrong"), "{text}");
+            assert!(
+                !text.contains("s3cret") && !text.contains("wrong"),
+                "{text}"
+            );
         }
     }
     let open = Etcd::single(Version::V3_4);
@@ -85,7 +88,10 @@ async fn the_rights_that_are_told_suffice() {
         // Deleting the leader key leads to a revocation, which needs a right, too.
         etcd_delete(&etcd, "tenure/e/leader");
         let held = election(&store, "e").acquire(&bid(2)).await;
-        assert!(matches!(held, Ok(tenure::lease::Acquired::Hold { .. })), "{held:?}");
+        assert!(
+            matches!(held, Ok(tenure::lease::Acquired::Hold { .. })),
+            "{held:?}"
+        );
     }
 }
 
@@ -118,17 +124,23 @@ async fn a_password_that_changes_costs_no_renewal() {
     let mut hints = one.changes();
     assert!(matches!(next(&mut hints).await, Hint::Present(_)));
     let connections = etcd.connections();
-    etcd.etcdctl(
-        0,
-        &["--user", "root:hunter2", "user", "passwd", "app", "--interactive=false", "--new-user-password", "fresh"],
-    );
+    let change = [
+        "--user",
+        "root:hunter2",
+        "user",
+        "passwd",
+        "app",
+        "--interactive=false",
+    ];
+    etcd.etcdctl_reading(0, &change, "fresh\n");
     std::fs::write(&file, "fresh\n").unwrap();
     // The watch moves to the new connection when the old one rests.
     let mut heard = Vec::new();
     while !matches!(heard.as_slice(), [.., Hint::Gap, Hint::Present(_)]) {
         let renewed = one.renew(&claim(1, epoch)).await;
         assert!(matches!(renewed, Ok(Renewed::Kept { .. })), "{renewed:?}");
-        if let Some(hint) = tenure::time::within(Duration::from_millis(50), next(&mut hints)).await {
+        if let Some(hint) = tenure::time::within(Duration::from_millis(50), next(&mut hints)).await
+        {
             heard.push(hint);
         }
     }

@@ -32,8 +32,9 @@ async fn refusal(url: &str) -> StoreError {
     let store = store_at(url);
     let one = election(&store, "e");
     // The first answer may be that it is still connecting.
+    let asked = bid(1);
     let told = until(
-        || one.acquire(&bid(1)),
+        || one.acquire(&asked),
         |answer| !matches!(answer, Err(error) if error.to_string().contains("still connecting")),
     );
     within(BOUND, told)
@@ -45,7 +46,8 @@ async fn refusal(url: &str) -> StoreError {
 #[tokio::test]
 async fn what_is_no_etcd_is_named() {
     let http = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".as_slice();
-    let https = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let https =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     for (answer, named) in [
         (http, "HTTP server"),
         (https.as_slice(), "etcds://"),
@@ -72,13 +74,6 @@ async fn what_is_no_etcd_is_named() {
     );
     let nowhere = refusal("etcd://no-such-host.invalid").await;
     assert!(matches!(nowhere, StoreError::Unavailable(_)), "{nowhere}");
-}
-
-#[tokio::test]
-async fn the_port_of_the_peers_is_no_port_for_clients() {
-    let etcd = Etcd::single(Version::V3_5);
-    let error = refusal(&format!("etcd://127.0.0.1:{}", etcd.peer_port(0))).await;
-    assert!(error.to_string().contains("2379"), "{error}");
 }
 
 #[tokio::test]
@@ -135,8 +130,14 @@ async fn a_broken_record_is_told_with_its_repair() {
         etcd.put(key, text);
         let told = one.acquire(&bid(2)).await.unwrap_err();
         assert!(matches!(told, StoreError::Corrupt(_)), "{told}");
-        assert!(told.to_string().contains(&format!("etcdctl del {key}")), "{told}");
+        assert!(
+            told.to_string().contains(&format!("etcdctl del {key}")),
+            "{told}"
+        );
         etcd.delete_prefix("tenure/");
     }
-    assert!(matches!(one.acquire(&bid(2)).await, Ok(Acquired::Won { .. })));
+    assert!(matches!(
+        one.acquire(&bid(2)).await,
+        Ok(Acquired::Won { .. })
+    ));
 }

@@ -154,7 +154,11 @@ impl Etcd {
 
     /// The address of all members.
     pub fn url(&self) -> String {
-        let places: Vec<_> = self.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let places: Vec<_> = self
+            .ports()
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
         format!("etcd://{}", places.join(","))
     }
 
@@ -177,16 +181,41 @@ impl Etcd {
     fn launch(&mut self, at: usize) {
         assert!(self.members[at].child.is_none(), "it still runs");
         let (client, peer) = (self.port(at), self.peer_port(at));
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let (client, peer) = (
+            format!("http://127.0.0.1:{client}"),
+            format!("http://127.0.0.1:{peer}"),
+        );
         let election = self.setup.election_timeout.as_millis();
         let log = std::fs::File::create(self.home.path().join(format!("m{at}.log"))).unwrap();
         let child = Command::new(self.setup.version.program("etcd"))
             .args(["--name", &format!("m{at}"), "--data-dir"])
             .arg(self.data(at))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &self.peers(), "--initial-cluster-token", "tenure-test"])
-            .args(["--initial-cluster-state", "new", "--logger", "zap", "--log-level", "warn"])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args([
+                "--initial-cluster",
+                &self.peers(),
+                "--initial-cluster-token",
+                "tenure-test",
+            ])
+            .args([
+                "--initial-cluster-state",
+                "new",
+                "--logger",
+                "zap",
+                "--log-level",
+                "warn",
+            ])
             .args(["--election-timeout", &election.to_string()])
             .args(["--heartbeat-interval", &(election / 10).to_string()])
             .args(&self.setup.arguments)
@@ -230,7 +259,11 @@ impl Etcd {
     /// Starts a member again on the same ports, with whatever its directory holds.
     pub fn start_again(&mut self, at: usize) {
         self.launch(at);
-        assert!(self.becomes_healthy(at), "it does not start again: {}", self.log(at));
+        assert!(
+            self.becomes_healthy(at),
+            "it does not start again: {}",
+            self.log(at)
+        );
     }
 
     /// Where each needs the others to become healthy.
@@ -239,12 +272,20 @@ impl Etcd {
             self.launch(*at);
         }
         for at in members {
-            assert!(self.becomes_healthy(*at), "it does not start again: {}", self.log(*at));
+            assert!(
+                self.becomes_healthy(*at),
+                "it does not start again: {}",
+                self.log(*at)
+            );
         }
     }
 
     pub fn start_all_again(&mut self) {
-        assert!(self.try_launch_all(), "they do not start again: {}", self.log(0));
+        assert!(
+            self.try_launch_all(),
+            "they do not start again: {}",
+            self.log(0)
+        );
     }
 
     /// `kill -9`.
@@ -320,15 +361,34 @@ impl Etcd {
 
     /// Runs `etcdctl` against one member.
     pub fn etcdctl(&self, at: usize, arguments: &[&str]) -> String {
-        let output = Command::new(self.setup.version.program("etcdctl"))
+        self.etcdctl_reading(at, arguments, "")
+    }
+
+    /// The same, with an input.
+    pub fn etcdctl_reading(&self, at: usize, arguments: &[&str], input: &str) -> String {
+        let mut child = Command::new(self.setup.version.program("etcdctl"))
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &format!("http://127.0.0.1:{}", self.port(at))])
+            .args([
+                "--endpoints",
+                &format!("http://127.0.0.1:{}", self.port(at)),
+            ])
             .args(arguments)
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("etcdctl must be installed");
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end without having read.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "etcdctl {arguments:?}: {text} {error}");
+        assert!(
+            output.status.success(),
+            "etcdctl {arguments:?}: {text} {error}"
+        );
         text
     }
 
@@ -352,7 +412,10 @@ impl Etcd {
     }
 
     pub fn delete(&self, key: &str) {
-        self.ask("/v3/kv/deleterange", &json!({ "key": STANDARD.encode(key) }));
+        self.ask(
+            "/v3/kv/deleterange",
+            &json!({ "key": STANDARD.encode(key) }),
+        );
     }
 
     pub fn delete_prefix(&self, prefix: &str) {
@@ -437,6 +500,8 @@ fn http(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<Stri
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned());
     body.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }

@@ -223,7 +223,9 @@ impl Attempt<'_> {
         let record = if marked && why == HoldReason::Standing {
             record.clone()
         } else {
-            let change = Change::of(&self.election.topic.keys, record).free().state(&state)?;
+            let change = Change::of(&self.election.topic.keys, record)
+                .free()
+                .state(&state)?;
             match self.election.commit(self.deadline, change).await? {
                 Committed::Applied(record) => (*record).clone(),
                 Committed::Beaten(record) => return Ok(Step::Again(Some(record))),

@@ -20,10 +20,19 @@ impl<'a> Change<'a> {
     /// A change of what `record` holds.
     pub(super) fn of(keys: &'a Keys, record: &Record) -> Self {
         let changed = [
-            (&keys.leader, record.leader.as_ref().map(|leader| leader.changed)),
-            (&keys.lease, record.lease.as_ref().map(|lease| lease.changed)),
+            (
+                &keys.leader,
+                record.leader.as_ref().map(|leader| leader.changed),
+            ),
+            (
+                &keys.lease,
+                record.lease.as_ref().map(|lease| lease.changed),
+            ),
             (&keys.hold, record.hold.as_ref().map(|hold| hold.changed)),
-            (&keys.state, record.state.as_ref().map(|state| state.changed)),
+            (
+                &keys.state,
+                record.state.as_ref().map(|state| state.changed),
+            ),
         ];
         let compare = changed.into_iter().map(|(key, at)| unchanged(key, at));
         Self {

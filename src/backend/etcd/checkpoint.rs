@@ -9,7 +9,10 @@ use crate::lease::{Checkpoint, Revision, StoreError};
 ///
 /// # Errors
 /// `Corrupt` names the key.
-pub(super) fn read(keys: &Keys, found: &[KeyValue]) -> Result<Option<Entry<Checkpoint>>, StoreError> {
+pub(super) fn read(
+    keys: &Keys,
+    found: &[KeyValue],
+) -> Result<Option<Entry<Checkpoint>>, StoreError> {
     let key = keys.checkpoint.as_bytes();
     let Some(kv) = found.iter().find(|kv| kv.key == key) else {
         return Ok(None);

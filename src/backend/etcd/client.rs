@@ -12,9 +12,9 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::rpc::{
-    AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseRequest, LeaseResponse, LeaseRevokeResponse, RangeRequest, RangeResponse, StatusRequest,
-    StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+    AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRequest,
+    LeaseResponse, LeaseRevokeResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 
 /// One connection's calls. Cheap to clone.
@@ -75,10 +75,12 @@ impl Client {
         self.call("/etcdserverpb.KV/Txn", request).await
     }
 
-    pub(super) async fn grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
-        let answer: LeaseGrantResponse = self
-            .call("/etcdserverpb.Lease/LeaseGrant", request)
-            .await?;
+    pub(super) async fn grant(
+        &self,
+        request: LeaseGrantRequest,
+    ) -> Result<LeaseGrantResponse, Status> {
+        let answer: LeaseGrantResponse =
+            self.call("/etcdserverpb.Lease/LeaseGrant", request).await?;
         if answer.error.is_empty() {
             return Ok(answer);
         }
@@ -100,7 +102,10 @@ impl Client {
     }
 
     /// Keeps a lease alive once. The stream goes on with [`KeepAlive::again`].
-    pub(super) async fn keep_alive(&self, lease: i64) -> Result<(KeepAlive, LeaseResponse), Status> {
+    pub(super) async fn keep_alive(
+        &self,
+        lease: i64,
+    ) -> Result<(KeepAlive, LeaseResponse), Status> {
         let (requests, queue) = mpsc::channel(1);
         let first = LeaseRequest { id: lease };
         // The queue is empty and open.

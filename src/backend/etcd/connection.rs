@@ -160,9 +160,7 @@ async fn speak(
     timeout: Duration,
 ) -> Result<Channel, tonic::transport::Error> {
     let mut once = Some(TokioIo::new(stream));
-    let connector = tower::service_fn(move |_: Uri| {
-        std::future::ready(once.take().ok_or(Ended))
-    });
+    let connector = tower::service_fn(move |_: Uri| std::future::ready(once.take().ok_or(Ended)));
     // The name is for the header only; the stream leads where it leads.
     Settings::from_static("http://etcd")
         .executor(Spawner(driver.clone()))
@@ -210,7 +208,10 @@ fn number(version: &str) -> (u32, u32) {
 /// Whether leases of that version are known to outlive what they told (etcd#15247: a
 /// member that was stopped and led before may renew a lease that its successor ends).
 pub(super) fn has_known_lease_bugs(version: &str) -> bool {
-    let patch = version.rsplit('.').next().and_then(|part| part.parse::<u32>().ok());
+    let patch = version
+        .rsplit('.')
+        .next()
+        .and_then(|part| part.parse::<u32>().ok());
     match (number(version), patch) {
         ((3, 4), Some(patch)) => patch < 31,
         ((3, 5), Some(patch)) => patch < 13,

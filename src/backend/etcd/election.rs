@@ -16,7 +16,7 @@ use super::topic::Topic;
 use crate::lease::{
     CheckpointRead, CheckpointWrite, CheckpointWritten, EpochError, Observed, StoreError,
 };
-use crate::time::{Clock as _, UnixMs, millis};
+use crate::time::{UnixMs, millis};
 
 /// Attempts at one change within a call, each from the record that beat the last one.
 pub(super) const TRIES: usize = 8;
@@ -115,8 +115,8 @@ impl Election {
         let look = answer.responses.last();
         let found = look.and_then(|look| look.range.as_ref());
         let found = found.map_or([].as_slice(), |found| found.kvs.as_slice());
-        let record = Record::read(&self.topic.keys, answer.header.as_ref(), found)
-            .map_err(Failure::of)?;
+        let record =
+            Record::read(&self.topic.keys, answer.header.as_ref(), found).map_err(Failure::of)?;
         let record = self.topic.learn(record);
         Ok(if answer.succeeded {
             Committed::Applied(record)

@@ -53,7 +53,10 @@ mod tests {
         let keys = Keys::of(&"e".parse().unwrap());
         let within = |(from, to): (&str, String), key: &String| from <= &**key && *key < to;
         for key in [&keys.leader, &keys.lease, &keys.hold, &keys.state] {
-            assert!(within(keys.of_lease(), key) && within(keys.all(), key), "{key}");
+            assert!(
+                within(keys.of_lease(), key) && within(keys.all(), key),
+                "{key}"
+            );
         }
         assert!(!within(keys.of_lease(), &keys.checkpoint));
         assert!(within(keys.all(), &keys.checkpoint));

@@ -139,12 +139,9 @@ impl Member {
         let member = Arc::downgrade(self);
         let (common, endpoint) = (Arc::clone(&self.common), self.endpoint.clone());
         let name = Arc::clone(&self.name);
-        let retried = attempts.failed > 0;
         let task = tokio::spawn(async move {
-            if retried {
-                // What was refused may have been rotated meanwhile.
-                common.credentials.look_again().await;
-            }
+            // What was refused may have been rotated meanwhile.
+            common.credentials.look_again().await;
             let loaded = common.credentials.newest();
             let address = Address {
                 endpoint: &endpoint,
@@ -159,12 +156,7 @@ impl Member {
         attempts.last = Some(task.abort_handle());
     }
 
-    fn settle(
-        &self,
-        opened: Result<Opened, StoreError>,
-        loaded: Arc<Loaded>,
-        generation: u64,
-    ) {
+    fn settle(&self, opened: Result<Opened, StoreError>, loaded: Arc<Loaded>, generation: u64) {
         match opened {
             Ok(opened) => self.up(opened, loaded, generation),
             Err(error) => {
@@ -238,7 +230,11 @@ impl Member {
     ///
     /// # Errors
     /// Where the new one does not work; the one in use stays.
-    pub(super) async fn replace(&self, loaded: Arc<Loaded>, grace: Duration) -> Result<(), StoreError> {
+    pub(super) async fn replace(
+        &self,
+        loaded: Arc<Loaded>,
+        grace: Duration,
+    ) -> Result<(), StoreError> {
         let address = Address {
             endpoint: &self.endpoint,
             name: &self.name,

@@ -73,9 +73,7 @@ impl Election {
     /// Who holds the lease instead of the claim. Where the record names the claim and is
     /// not whole, nobody does.
     fn lost(&self, claim: &Claim, record: &Record) -> Renewed {
-        let answer = record
-            .register()
-            .renew(claim, record.present(self.wall()));
+        let answer = record.register().renew(claim, record.present(self.wall()));
         match answer {
             Renewed::Kept { .. } => Renewed::Lost(None),
             lost @ Renewed::Lost(_) => lost,
@@ -96,7 +94,11 @@ impl Election {
                 None => (self.topic.read(deadline).await?, true),
             };
             let owner = Owner::of(claim);
-            let Some(leader) = record.leader.as_ref().filter(|leader| leader.value == owner) else {
+            let Some(leader) = record
+                .leader
+                .as_ref()
+                .filter(|leader| leader.value == owner)
+            else {
                 if sure {
                     self.forget(claim);
                     let present = record.present(self.wall());

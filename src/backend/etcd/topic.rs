@@ -67,7 +67,9 @@ impl Topic {
     }
 
     fn following(&self) -> MutexGuard<'_, Following> {
-        self.following.lock().unwrap_or_else(PoisonError::into_inner)
+        self.following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last record that anything told. It may be out of date.
@@ -80,7 +82,10 @@ impl Topic {
     pub(super) fn learn(&self, record: Record) -> Arc<Record> {
         let record = Arc::new(record);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_none_or(|known| known.revision <= record.revision) {
+        if known
+            .as_ref()
+            .is_none_or(|known| known.revision <= record.revision)
+        {
             *known = Some(Arc::clone(&record));
         }
         record
@@ -116,7 +121,11 @@ impl Topic {
         }
         Listener {
             events: self.events.subscribe(),
-            phase: if following.flows { Phase::Asking } else { Phase::Deaf },
+            phase: if following.flows {
+                Phase::Asking
+            } else {
+                Phase::Deaf
+            },
             told: 0,
             topic: Arc::clone(self),
         }

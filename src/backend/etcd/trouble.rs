@@ -157,14 +157,18 @@ fn condition(status: &Status, address: &str) -> Option<Trouble> {
              member that is wrong, see etcdctl alarm list"
         ));
     }
-    if said(status, "request is too large") || status.code() == Code::ResourceExhausted && said(status, "larger than max") {
+    if said(status, "request is too large")
+        || status.code() == Code::ResourceExhausted && said(status, "larger than max")
+    {
         return refused(format!(
             "the request is larger than {address} takes: raise its --max-request-bytes, or store \
              less"
         ));
     }
     if said(status, "too many requests") {
-        return passing(format!("{address} has more to do than it can: it asks to wait"));
+        return passing(format!(
+            "{address} has more to do than it can: it asks to wait"
+        ));
     }
     if said(status, "rpc not supported for learner") {
         return passing(format!(
@@ -208,7 +212,11 @@ mod tests {
     #[test]
     fn refusals_are_sure_and_say_what_to_do() {
         for (code, message, advice) in [
-            (Code::InvalidArgument, "etcdserver: user name is empty", "--username"),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                "--username",
+            ),
             (
                 Code::InvalidArgument,
                 "etcdserver: authentication failed, invalid user ID or password",
@@ -219,8 +227,16 @@ mod tests {
                 "etcdserver: authentication is not enabled",
                 "auth enable",
             ),
-            (Code::PermissionDenied, "etcdserver: permission denied", "grant-permission"),
-            (Code::Unauthenticated, "etcdserver: invalid auth token", "run out"),
+            (
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+                "grant-permission",
+            ),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                "run out",
+            ),
             (Code::Unavailable, "etcdserver: no leader", "no leader"),
             (
                 Code::ResourceExhausted,
@@ -233,13 +249,24 @@ mod tests {
                 "etcdserver: request is too large",
                 "--max-request-bytes",
             ),
-            (Code::ResourceExhausted, "etcdserver: too many requests", "wait"),
-            (Code::Unimplemented, "unknown service etcdserverpb.KV", "2379"),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                "wait",
+            ),
+            (
+                Code::Unimplemented,
+                "unknown service etcdserverpb.KV",
+                "2379",
+            ),
         ] {
             let trouble = told(code, message);
             let text = trouble.error.to_string();
             assert!(!trouble.error.may_have_happened(), "{message}: {text}");
-            assert!(text.contains(advice) && text.contains("etcd://a:1"), "{text}");
+            assert!(
+                text.contains(advice) && text.contains("etcd://a:1"),
+                "{text}"
+            );
         }
     }
 

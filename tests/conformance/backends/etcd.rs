@@ -49,7 +49,10 @@ impl<const CLUSTER: bool, const NEWER: bool> Servers<CLUSTER, NEWER> {
 }
 
 fn connect(ports: &[u16], call_timeout: Duration) -> EtcdStore {
-    let places: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let places: Vec<_> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     let options = EtcdOptions {
         target: format!("etcd://{}", places.join(",")).parse().unwrap(),
         credentials: CredentialFiles::default(),
