@@ -124,19 +124,15 @@ async fn a_password_that_changes_costs_no_renewal() {
     let mut hints = one.changes();
     assert!(matches!(next(&mut hints).await, Hint::Present(_)));
     let connections = etcd.connections();
-    etcd.etcdctl(
-        0,
-        &[
-            "--user",
-            "root:hunter2",
-            "user",
-            "passwd",
-            "app",
-            "--interactive=false",
-            "--new-user-password",
-            "fresh",
-        ],
-    );
+    let change = [
+        "--user",
+        "root:hunter2",
+        "user",
+        "passwd",
+        "app",
+        "--interactive=false",
+    ];
+    etcd.etcdctl_reading(0, &change, "fresh\n");
     std::fs::write(&file, "fresh\n").unwrap();
     // The watch moves to the new connection when the old one rests.
     let mut heard = Vec::new();

@@ -361,15 +361,28 @@ impl Etcd {
 
     /// Runs `etcdctl` against one member.
     pub fn etcdctl(&self, at: usize, arguments: &[&str]) -> String {
-        let output = Command::new(self.setup.version.program("etcdctl"))
+        self.etcdctl_reading(at, arguments, "")
+    }
+
+    /// The same, with an input.
+    pub fn etcdctl_reading(&self, at: usize, arguments: &[&str], input: &str) -> String {
+        let mut child = Command::new(self.setup.version.program("etcdctl"))
             .env("ETCDCTL_API", "3")
             .args([
                 "--endpoints",
                 &format!("http://127.0.0.1:{}", self.port(at)),
             ])
             .args(arguments)
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("etcdctl must be installed");
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end without having read.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(

@@ -16,7 +16,7 @@ use super::topic::Topic;
 use crate::lease::{
     CheckpointRead, CheckpointWrite, CheckpointWritten, EpochError, Observed, StoreError,
 };
-use crate::time::{Clock as _, UnixMs, millis};
+use crate::time::{UnixMs, millis};
 
 /// Attempts at one change within a call, each from the record that beat the last one.
 pub(super) const TRIES: usize = 8;

@@ -113,7 +113,7 @@ impl Link {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let mut last = Failure::of(self.nobody());
+        let mut last = Failure::unreached(self.nobody());
         let attempts = self.members.len().min(ATTEMPTS);
         for left in (1..=attempts).rev() {
             let Some((at, member)) = self.member() else {
@@ -123,7 +123,7 @@ impl Link {
             match self.one(member, limit, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if !failure.elsewhere => return Err(failure),
-                Err(failure) => last = failure,
+                Err(failure) => last = last.or(failure),
             }
             self.leave(at);
         }
@@ -187,10 +187,7 @@ impl Link {
         let mut ended = true;
         loop {
             let limit = until.since(self.clock().now());
-            let live = member.live(limit).await.map_err(|error| Failure {
-                elsewhere: true,
-                ..Failure::of(error)
-            })?;
+            let live = member.live(limit).await.map_err(Failure::unreached)?;
             let limit = until.since(self.clock().now());
             match answer(member, live, limit, request).await {
                 // Another connection to the same member, once.
@@ -324,9 +321,27 @@ pub(super) struct Failure {
     cut: bool,
     elsewhere: bool,
     unsent: bool,
+    unreached: bool,
 }
 
 impl Failure {
+    /// There was no connection to make it on.
+    fn unreached(error: StoreError) -> Self {
+        Self {
+            elsewhere: true,
+            unreached: true,
+            ..Self::of(error)
+        }
+    }
+
+    /// Of two members' failures the one to tell: that the request may have been applied,
+    /// else what a member said, else the later one.
+    fn or(self, later: Self) -> Self {
+        let doubt = |failure: &Self| failure.error.may_have_happened();
+        let told = (doubt(&self), !self.unreached) > (doubt(&later), !later.unreached);
+        if told { self } else { later }
+    }
+
     fn new(trouble: Trouble) -> Self {
         Self {
             error: trouble.error,
@@ -334,6 +349,7 @@ impl Failure {
             cut: trouble.cut,
             elsewhere: trouble.elsewhere,
             unsent: trouble.unsent,
+            unreached: false,
         }
     }
 

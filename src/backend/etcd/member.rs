@@ -139,12 +139,9 @@ impl Member {
         let member = Arc::downgrade(self);
         let (common, endpoint) = (Arc::clone(&self.common), self.endpoint.clone());
         let name = Arc::clone(&self.name);
-        let retried = attempts.failed > 0;
         let task = tokio::spawn(async move {
-            if retried {
-                // What was refused may have been rotated meanwhile.
-                common.credentials.look_again().await;
-            }
+            // What was refused may have been rotated meanwhile.
+            common.credentials.look_again().await;
             let loaded = common.credentials.newest();
             let address = Address {
                 endpoint: &endpoint,
