@@ -10,11 +10,15 @@
     clippy::panic
 )]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/redis_tls.rs"]
+mod redis_tls;
 
 mod faults {
-    use super::redis_server;
+    use super::{certificates, redis_server, redis_tls};
 
     mod clocks;
     mod cluster;
@@ -28,6 +32,7 @@ mod faults {
     mod processes;
     mod proxy;
     mod refusals;
+    mod rotation;
     mod soak;
     mod stores;
     mod watchers;

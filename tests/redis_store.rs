@@ -3,13 +3,19 @@
 #![cfg(feature = "redis")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/redis_tls.rs"]
+mod redis_tls;
 
 #[path = "redis_store/faults.rs"]
 mod faults;
 #[path = "redis_store/refusals.rs"]
 mod refusals;
+#[path = "redis_store/tls.rs"]
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Passwords: shown nowhere, and not taken where everybody could read them.
 
 use super::process::{Node, run, tenure};
-use super::redis_server::free_port;
+use super::redis_server::{RedisServer, free_port};
 use super::settings::{check, problems};
 
 #[test]
@@ -55,6 +55,33 @@ fn a_password_is_shown_nowhere() {
     assert!(!String::from_utf8_lossy(&line).contains("s3cr3t"));
     let told = [node.out.all(), node.err.all()].concat().join("\n");
     assert!(!told.contains("s3cr3t") && !told.contains("p@ss"), "{told}");
+}
+
+/// The same for a password in a file, against a server that takes it.
+#[test]
+fn a_password_file_is_shown_nowhere() {
+    const SECRET: &str = "s3cr3t-in-a-file";
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("password");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let server = RedisServer::start();
+    let reply = server.command(&["CONFIG", "SET", "requirepass", SECRET]);
+    assert_eq!(reply.text(), "OK");
+    let mut command = tenure();
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--log-level", "trace"])
+        .args(["--ttl", "2s", "--backend", &server.url(), "--password-file"])
+        .arg(&path);
+    let node = Node::spawn(&mut command);
+    let status = node.until("leads", |status| status["is_leader"] == true);
+    assert!(!status.to_string().contains(SECRET), "{status:#}");
+    for file in ["cmdline", "environ"] {
+        let read = std::fs::read(format!("/proc/{}/{file}", node.pid())).unwrap();
+        assert!(!String::from_utf8_lossy(&read).contains(SECRET), "{file}");
+    }
+    let told = [node.out.all(), node.err.all()].concat().join("\n");
+    assert!(told.contains("connected to Redis"), "{told}");
+    assert!(!told.contains(SECRET), "{told}");
 }
 
 #[test]

@@ -44,8 +44,8 @@ pub(super) struct Live {
 }
 
 enum State {
-    /// An attempt is under way.
-    Connecting,
+    /// An attempt is under way; why the one before it failed.
+    Connecting(Option<StoreError>),
     /// Requests can be made.
     Up(Live),
     /// The last attempt or connection failed; the next attempt comes soon.
@@ -83,7 +83,7 @@ impl Link {
             credentials,
             call_timeout,
             clock,
-            state: watch::channel(State::Connecting).0,
+            state: watch::channel(State::Connecting(None)).0,
             topics: Mutex::default(),
             wanted: Notify::new(),
         }
@@ -116,18 +116,16 @@ impl Link {
     /// have to count a request that was never sent as one that may have been.
     pub(super) async fn live(&self) -> Result<Live, StoreError> {
         let mut state = self.state.subscribe();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
-        if let Some(Ok(state)) = within(self.call_timeout / 2, settled).await {
-            match &*state {
-                State::Up(live) => return Ok(live.clone()),
-                State::Down(why) => return Err(why.clone()),
-                State::Connecting => {}
-            }
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
+        let _ = within(self.call_timeout / 2, settled).await;
+        match &*self.state.borrow() {
+            State::Up(live) => Ok(live.clone()),
+            State::Down(why) | State::Connecting(Some(why)) => Err(why.clone()),
+            State::Connecting(None) => Err(StoreError::Unavailable(format!(
+                "still connecting to {}",
+                self.address
+            ))),
         }
-        Err(StoreError::Unavailable(format!(
-            "still connecting to {}",
-            self.address
-        )))
     }
 
     /// Runs a script and waits for its reply.
@@ -272,7 +270,8 @@ async fn supervise(link: Arc<Link>) {
     let mut told = None;
     loop {
         generation += 1;
-        link.state.send_replace(State::Connecting);
+        let failed = told.clone();
+        link.state.send_replace(State::Connecting(failed));
         let loaded = link.credentials.newest();
         match connect(&link, loaded, generation).await {
             Ok(connected) => {
