@@ -59,6 +59,43 @@ pub struct Setup {
     /// Between the members; etcd's least lease follows from it.
     pub election_timeout: Duration,
     pub arguments: Vec<String>,
+    /// Clients are spoken to over TLS, and must show a certificate.
+    pub tls: Option<Tls>,
+}
+
+/// The files of a server that speaks TLS, which `etcdctl` shows, too.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    fn server(&self) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        vec![
+            "--trusted-ca-file".into(),
+            path(&self.ca),
+            "--cert-file".into(),
+            path(&self.cert),
+            "--key-file".into(),
+            path(&self.key),
+            "--client-cert-auth".into(),
+        ]
+    }
+
+    fn etcdctl(&self) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        vec![
+            "--cacert".into(),
+            path(&self.ca),
+            "--cert".into(),
+            path(&self.cert),
+            "--key".into(),
+            path(&self.key),
+        ]
+    }
 }
 
 impl Setup {
@@ -68,7 +105,13 @@ impl Setup {
             members,
             election_timeout: Duration::from_millis(500),
             arguments: Vec::new(),
+            tls: None,
         }
+    }
+
+    pub fn over_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -89,6 +132,8 @@ struct Member {
     child: Option<Child>,
     client: u16,
     peer: u16,
+    /// Answers about its health, in the clear.
+    health: u16,
 }
 
 impl Drop for Member {
@@ -117,12 +162,15 @@ impl Etcd {
                 home: tempfile::tempdir().unwrap(),
                 setup: setup.clone(),
             };
-            let mut ports = free_ports(setup.members * 2).into_iter();
-            while let (Some(client), Some(peer)) = (ports.next(), ports.next()) {
+            let mut ports = free_ports(setup.members * 3).into_iter();
+            while let (Some(client), Some(peer), Some(health)) =
+                (ports.next(), ports.next(), ports.next())
+            {
                 etcd.members.push(Member {
                     child: None,
                     client,
                     peer,
+                    health,
                 });
             }
             if etcd.try_launch_all() {
@@ -159,7 +207,16 @@ impl Etcd {
             .iter()
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
-        format!("etcd://{}", places.join(","))
+        let secure = if self.setup.tls.is_some() { "s" } else { "" };
+        format!("etcd{secure}://{}", places.join(","))
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.setup.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        }
     }
 
     pub fn log(&self, member: usize) -> String {
@@ -182,7 +239,7 @@ impl Etcd {
         assert!(self.members[at].child.is_none(), "it still runs");
         let (client, peer) = (self.port(at), self.peer_port(at));
         let (client, peer) = (
-            format!("http://127.0.0.1:{client}"),
+            format!("{}://127.0.0.1:{client}", self.scheme()),
             format!("http://127.0.0.1:{peer}"),
         );
         let election = self.setup.election_timeout.as_millis();
@@ -218,6 +275,11 @@ impl Etcd {
             ])
             .args(["--election-timeout", &election.to_string()])
             .args(["--heartbeat-interval", &(election / 10).to_string()])
+            .args([
+                "--listen-metrics-urls",
+                &format!("http://127.0.0.1:{}", self.members[at].health),
+            ])
+            .args(self.setup.tls.iter().flat_map(Tls::server))
             .args(&self.setup.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -252,7 +314,7 @@ impl Etcd {
     }
 
     pub fn is_healthy(&self, at: usize) -> bool {
-        let answer = http(self.port(at), "GET", "/health", "");
+        let answer = http(self.members[at].health, "GET", "/health", "");
         answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
     }
 
@@ -370,8 +432,9 @@ impl Etcd {
             .env("ETCDCTL_API", "3")
             .args([
                 "--endpoints",
-                &format!("http://127.0.0.1:{}", self.port(at)),
+                &format!("{}://127.0.0.1:{}", self.scheme(), self.port(at)),
             ])
+            .args(self.setup.tls.iter().flat_map(Tls::etcdctl))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -427,7 +490,7 @@ impl Etcd {
 
     /// Whether a member says that it leads the others; not where it does not answer.
     pub fn is_raft_leader(&self, at: usize) -> bool {
-        let metrics = http(self.port(at), "GET", "/metrics", "").unwrap_or_default();
+        let metrics = http(self.members[at].health, "GET", "/metrics", "").unwrap_or_default();
         metrics
             .lines()
             .any(|line| line == "etcd_server_is_leader 1")
@@ -444,7 +507,7 @@ impl Etcd {
     }
 
     fn counted(&self, at: usize, metric: &str, method: &str) -> u64 {
-        let text = http(self.port(at), "GET", "/metrics", "").unwrap();
+        let text = http(self.members[at].health, "GET", "/metrics", "").unwrap();
         let named = format!("grpc_method=\"{method}\"");
         let of = |line: &&str| line.starts_with(metric) && line.contains(&named);
         let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();

@@ -246,13 +246,19 @@ impl Link {
                     continue;
                 }
                 let replaced = member.replace(Arc::clone(&newest), self.common.call_timeout);
-                if let Err(error) = replaced.await {
-                    all = false;
-                    tracing::warn!(
+                match replaced.await {
+                    Ok(()) => tracing::info!(
                         store = member.name(),
-                        %error,
-                        "changed credentials do not work yet; the connection in use stays"
-                    );
+                        "connected to etcd with changed credentials"
+                    ),
+                    Err(error) => {
+                        all = false;
+                        tracing::warn!(
+                            store = member.name(),
+                            %error,
+                            "changed credentials do not work yet; the connection in use stays"
+                        );
+                    }
                 }
             }
             if all {

@@ -19,13 +19,15 @@ const LIMIT: usize = 2048;
 pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<StoreError> {
     let mut stream = dial(target, timeout).await.ok()?;
     let mut answer = Vec::new();
+    let mut hung_up = false;
     let exchange = async {
         stream.write_all(QUESTION).await.ok()?;
         let mut part = [0; LIMIT];
         // Whoever speaks no HTTP may say its word and keep the connection open.
         while answer.len() < LIMIT {
-            let length = stream.read(&mut part).await.ok()?;
+            let length = stream.read(&mut part).await.unwrap_or(0);
             if length == 0 {
+                hung_up = true;
                 break;
             }
             answer.extend_from_slice(part.get(..length).unwrap_or_default());
@@ -37,6 +39,14 @@ pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<Sto
     };
     let _ = within(timeout, exchange).await;
     let tls = target.loaded.tls.is_some();
+    if answer.is_empty() && hung_up && !tls {
+        // As an etcd does that speaks TLS, and others may.
+        return Some(StoreError::Unavailable(format!(
+            "{} closed the connection at the first word: is it an etcd, and does it speak TLS \
+             only (etcds://)?",
+            target.name
+        )));
+    }
     let who = judge(&answer, tls)?;
     Some(StoreError::Misconfigured(format!(
         "{} is no etcd: {who}; check host and port (an etcd listens for clients on 2379 by \
