@@ -9,6 +9,8 @@
     clippy::panic
 )]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/etcd.rs"]
 mod etcd_server;
 #[path = "support/node.rs"]
@@ -26,6 +28,8 @@ mod login;
 mod meddling;
 #[path = "etcd_store/refusals.rs"]
 mod refusals;
+#[path = "etcd_store/tls.rs"]
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;

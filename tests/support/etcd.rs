@@ -59,6 +59,8 @@ pub struct Setup {
     /// Between the members; etcd's least lease follows from it.
     pub election_timeout: Duration,
     pub arguments: Vec<String>,
+    /// Clients are listened to over TLS, too, on this port.
+    pub tls_port: Option<u16>,
 }
 
 impl Setup {
@@ -68,7 +70,14 @@ impl Setup {
             members,
             election_timeout: Duration::from_millis(500),
             arguments: Vec::new(),
+            tls_port: None,
         }
+    }
+
+    /// Over TLS, with the files that the arguments name.
+    pub fn listening(mut self, tls_port: u16) -> Self {
+        self.tls_port = Some(tls_port);
+        self
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -185,6 +194,10 @@ impl Etcd {
             format!("http://127.0.0.1:{client}"),
             format!("http://127.0.0.1:{peer}"),
         );
+        let mut listen = client.clone();
+        if let Some(port) = self.setup.tls_port {
+            listen += &format!(",https://127.0.0.1:{port}");
+        }
         let election = self.setup.election_timeout.as_millis();
         let log = std::fs::File::create(self.home.path().join(format!("m{at}.log"))).unwrap();
         let child = Command::new(self.setup.version.program("etcd"))
@@ -192,7 +205,7 @@ impl Etcd {
             .arg(self.data(at))
             .args([
                 "--listen-client-urls",
-                &client,
+                &listen,
                 "--advertise-client-urls",
                 &client,
             ])

@@ -1,10 +1,12 @@
 //! Who answers where an etcd was expected and something else broke the connection.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Address, dial};
+use crate::backend::wire::broken;
 use crate::lease::StoreError;
 use crate::time::within;
 
@@ -20,11 +22,11 @@ pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<Sto
     let mut stream = dial(target, timeout).await.ok()?;
     let mut answer = Vec::new();
     let exchange = async {
-        stream.write_all(QUESTION).await.ok()?;
+        stream.write_all(QUESTION).await?;
         let mut part = [0; LIMIT];
         // Whoever speaks no HTTP may say its word and keep the connection open.
         while answer.len() < LIMIT {
-            let length = stream.read(&mut part).await.ok()?;
+            let length = stream.read(&mut part).await?;
             if length == 0 {
                 break;
             }
@@ -33,16 +35,37 @@ pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<Sto
                 break;
             }
         }
-        Some(())
+        Ok::<(), io::Error>(())
     };
-    let _ = within(timeout, exchange).await;
+    let exchanged = within(timeout, exchange).await;
+    if let Some(Err(error)) = &exchanged
+        && let Some(told) = broken(error, target.name, &target.endpoint.host)
+    {
+        // Over TLS 1.3 a server judges the client's certificate after the handshake.
+        return Some(told);
+    }
     let tls = target.loaded.tls.is_some();
+    if exchanged.is_some() && answer.is_empty() {
+        return Some(wordless(target.name, tls));
+    }
     let who = judge(&answer, tls)?;
     Some(StoreError::Misconfigured(format!(
         "{} is no etcd: {who}; check host and port (an etcd listens for clients on 2379 by \
          default)",
         target.name
     )))
+}
+
+/// An etcd that speaks TLS only does so to whoever does not.
+fn wordless(name: &str, over_tls: bool) -> StoreError {
+    let advice = if over_tls {
+        "is it an etcd, on its port for clients?"
+    } else {
+        "does it speak TLS only (write etcds:// then), and is it an etcd?"
+    };
+    StoreError::Unavailable(format!(
+        "{name} closes the connection without a word: {advice}"
+    ))
 }
 
 fn judge(answer: &[u8], over_tls: bool) -> Option<String> {
