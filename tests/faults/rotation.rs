@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::certificates::{Authority, Files, replace};
 use super::cluster::{Cluster, Lead, SOON};
 #[cfg(feature = "etcd")]
-use super::etcd_server::{Etcd, Setup as Servers, Tls, Version};
+use super::etcd_server::{Etcd, Setup as Servers, Version, free_port};
 use super::history::At;
 use super::redis_server::RedisServer;
 use super::redis_tls::TlsRedis;
@@ -204,16 +204,23 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
     let files = Files::in_dir(home.path());
     files.trust(&[&authority]);
     files.show(&authority.sign(&["127.0.0.1"]));
-    let tls = Tls {
-        ca: files.ca.clone(),
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-    };
-    let etcd = Etcd::start(
-        Servers::of(Version::V3_5, 1)
-            .with(&["--bcrypt-cost", "4"])
-            .over_tls(tls),
-    );
+    let path = |path: &std::path::Path| path.display().to_string();
+    let (ca, cert, key) = (path(&files.ca), path(&files.cert), path(&files.key));
+    let arguments = [
+        "--cert-file",
+        &cert,
+        "--key-file",
+        &key,
+        "--trusted-ca-file",
+        &ca,
+        "--client-cert-auth",
+        // Logging in is to cost a busy machine little.
+        "--bcrypt-cost",
+        "4",
+    ];
+    let port = free_port();
+    let setup = Servers::of(Version::V3_5, 1).with(&arguments);
+    let etcd = Etcd::start(setup.listening(port));
     for command in [
         "user add root:hunter2",
         "user grant-role root root",
@@ -225,7 +232,7 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
     ] {
         etcd.etcdctl(0, &command.split(' ').collect::<Vec<_>>());
     }
-    let nodes = Nodes::start(&etcd.url(), &authority);
+    let nodes = Nodes::start(&format!("etcds://127.0.0.1:{port}"), &authority);
     let lead = nodes.cluster.working_leader();
     let began = nodes.cluster.recorder.now();
     for round in 1..=3 {

@@ -59,43 +59,8 @@ pub struct Setup {
     /// Between the members; etcd's least lease follows from it.
     pub election_timeout: Duration,
     pub arguments: Vec<String>,
-    /// Clients are spoken to over TLS, and must show a certificate.
-    pub tls: Option<Tls>,
-}
-
-/// The files of a server that speaks TLS, which `etcdctl` shows, too.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    pub ca: PathBuf,
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
-
-impl Tls {
-    fn server(&self) -> Vec<String> {
-        let path = |path: &Path| path.display().to_string();
-        vec![
-            "--trusted-ca-file".into(),
-            path(&self.ca),
-            "--cert-file".into(),
-            path(&self.cert),
-            "--key-file".into(),
-            path(&self.key),
-            "--client-cert-auth".into(),
-        ]
-    }
-
-    fn etcdctl(&self) -> Vec<String> {
-        let path = |path: &Path| path.display().to_string();
-        vec![
-            "--cacert".into(),
-            path(&self.ca),
-            "--cert".into(),
-            path(&self.cert),
-            "--key".into(),
-            path(&self.key),
-        ]
-    }
+    /// Clients are listened to over TLS, too, on this port.
+    pub tls_port: Option<u16>,
 }
 
 impl Setup {
@@ -105,12 +70,13 @@ impl Setup {
             members,
             election_timeout: Duration::from_millis(500),
             arguments: Vec::new(),
-            tls: None,
+            tls_port: None,
         }
     }
 
-    pub fn over_tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
+    /// Over TLS, with the files that the arguments name.
+    pub fn listening(mut self, tls_port: u16) -> Self {
+        self.tls_port = Some(tls_port);
         self
     }
 
@@ -132,8 +98,6 @@ struct Member {
     child: Option<Child>,
     client: u16,
     peer: u16,
-    /// Answers about its health, in the clear.
-    health: u16,
 }
 
 impl Drop for Member {
@@ -162,15 +126,12 @@ impl Etcd {
                 home: tempfile::tempdir().unwrap(),
                 setup: setup.clone(),
             };
-            let mut ports = free_ports(setup.members * 3).into_iter();
-            while let (Some(client), Some(peer), Some(health)) =
-                (ports.next(), ports.next(), ports.next())
-            {
+            let mut ports = free_ports(setup.members * 2).into_iter();
+            while let (Some(client), Some(peer)) = (ports.next(), ports.next()) {
                 etcd.members.push(Member {
                     child: None,
                     client,
                     peer,
-                    health,
                 });
             }
             if etcd.try_launch_all() {
@@ -207,16 +168,7 @@ impl Etcd {
             .iter()
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
-        let secure = if self.setup.tls.is_some() { "s" } else { "" };
-        format!("etcd{secure}://{}", places.join(","))
-    }
-
-    fn scheme(&self) -> &'static str {
-        if self.setup.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        }
+        format!("etcd://{}", places.join(","))
     }
 
     pub fn log(&self, member: usize) -> String {
@@ -239,9 +191,13 @@ impl Etcd {
         assert!(self.members[at].child.is_none(), "it still runs");
         let (client, peer) = (self.port(at), self.peer_port(at));
         let (client, peer) = (
-            format!("{}://127.0.0.1:{client}", self.scheme()),
+            format!("http://127.0.0.1:{client}"),
             format!("http://127.0.0.1:{peer}"),
         );
+        let mut listen = client.clone();
+        if let Some(port) = self.setup.tls_port {
+            listen += &format!(",https://127.0.0.1:{port}");
+        }
         let election = self.setup.election_timeout.as_millis();
         let log = std::fs::File::create(self.home.path().join(format!("m{at}.log"))).unwrap();
         let child = Command::new(self.setup.version.program("etcd"))
@@ -249,7 +205,7 @@ impl Etcd {
             .arg(self.data(at))
             .args([
                 "--listen-client-urls",
-                &client,
+                &listen,
                 "--advertise-client-urls",
                 &client,
             ])
@@ -275,11 +231,6 @@ impl Etcd {
             ])
             .args(["--election-timeout", &election.to_string()])
             .args(["--heartbeat-interval", &(election / 10).to_string()])
-            .args([
-                "--listen-metrics-urls",
-                &format!("http://127.0.0.1:{}", self.members[at].health),
-            ])
-            .args(self.setup.tls.iter().flat_map(Tls::server))
             .args(&self.setup.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -314,7 +265,7 @@ impl Etcd {
     }
 
     pub fn is_healthy(&self, at: usize) -> bool {
-        let answer = http(self.members[at].health, "GET", "/health", "");
+        let answer = http(self.port(at), "GET", "/health", "");
         answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
     }
 
@@ -432,9 +383,8 @@ impl Etcd {
             .env("ETCDCTL_API", "3")
             .args([
                 "--endpoints",
-                &format!("{}://127.0.0.1:{}", self.scheme(), self.port(at)),
+                &format!("http://127.0.0.1:{}", self.port(at)),
             ])
-            .args(self.setup.tls.iter().flat_map(Tls::etcdctl))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -490,7 +440,7 @@ impl Etcd {
 
     /// Whether a member says that it leads the others; not where it does not answer.
     pub fn is_raft_leader(&self, at: usize) -> bool {
-        let metrics = http(self.members[at].health, "GET", "/metrics", "").unwrap_or_default();
+        let metrics = http(self.port(at), "GET", "/metrics", "").unwrap_or_default();
         metrics
             .lines()
             .any(|line| line == "etcd_server_is_leader 1")
@@ -507,7 +457,7 @@ impl Etcd {
     }
 
     fn counted(&self, at: usize, metric: &str, method: &str) -> u64 {
-        let text = http(self.members[at].health, "GET", "/metrics", "").unwrap();
+        let text = http(self.port(at), "GET", "/metrics", "").unwrap();
         let named = format!("grpc_method=\"{method}\"");
         let of = |line: &&str| line.starts_with(metric) && line.contains(&named);
         let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();

@@ -41,8 +41,8 @@ pub(super) struct Via {
 enum State {
     /// Nobody has asked yet, or the connection ended after it had worked.
     Idle,
-    /// An attempt is under way.
-    Connecting,
+    /// An attempt is under way; why the one before it failed.
+    Connecting(Option<StoreError>),
     /// Requests can be made.
     Up(Box<Live>),
     /// The last attempt failed; the next one is made from that moment on.
@@ -110,25 +110,29 @@ impl Member {
     /// `Unavailable` and the like: no request was made.
     pub(super) async fn live(self: &Arc<Self>, patience: Duration) -> Result<Live, StoreError> {
         let now = self.common.clock.now();
-        let due = self.state.send_if_modified(|state| match state {
-            State::Idle => begin(state),
-            State::Down(_, next) if *next <= now => begin(state),
-            _ => false,
+        let due = self.state.send_if_modified(|state| {
+            let failed = match state {
+                State::Idle => None,
+                State::Down(why, next) if *next <= now => Some(why.clone()),
+                _ => return false,
+            };
+            *state = State::Connecting(failed);
+            true
         });
         if due {
             self.attempt();
         }
         let mut state = self.state.subscribe();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
-        if let Some(Ok(state)) = within(patience, settled).await {
-            match &*state {
-                State::Up(live) => return Ok((**live).clone()),
-                State::Down(why, _) => return Err(why.clone()),
-                State::Idle | State::Connecting => {}
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
+        let _ = within(patience, settled).await;
+        match &*self.state.borrow() {
+            State::Up(live) => Ok((**live).clone()),
+            State::Down(why, _) | State::Connecting(Some(why)) => Err(why.clone()),
+            State::Idle | State::Connecting(None) => {
+                let text = format!("still connecting to {}", self.name);
+                Err(StoreError::Unavailable(text))
             }
         }
-        let text = format!("still connecting to {}", self.name);
-        Err(StoreError::Unavailable(text))
     }
 
     fn attempt(self: &Arc<Self>) {
@@ -259,11 +263,6 @@ impl Member {
         });
         Ok(())
     }
-}
-
-fn begin(state: &mut State) -> bool {
-    *state = State::Connecting;
-    true
 }
 
 /// Doubling, and spread so that many nodes do not come back in one moment.

@@ -1,10 +1,12 @@
 //! Who answers where an etcd was expected and something else broke the connection.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Address, dial};
+use crate::backend::wire::broken;
 use crate::lease::StoreError;
 use crate::time::within;
 
@@ -19,15 +21,13 @@ const LIMIT: usize = 2048;
 pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<StoreError> {
     let mut stream = dial(target, timeout).await.ok()?;
     let mut answer = Vec::new();
-    let mut hung_up = false;
     let exchange = async {
-        stream.write_all(QUESTION).await.ok()?;
+        stream.write_all(QUESTION).await?;
         let mut part = [0; LIMIT];
         // Whoever speaks no HTTP may say its word and keep the connection open.
         while answer.len() < LIMIT {
-            let length = stream.read(&mut part).await.unwrap_or(0);
+            let length = stream.read(&mut part).await?;
             if length == 0 {
-                hung_up = true;
                 break;
             }
             answer.extend_from_slice(part.get(..length).unwrap_or_default());
@@ -35,17 +35,18 @@ pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<Sto
                 break;
             }
         }
-        Some(())
+        Ok::<(), io::Error>(())
     };
-    let _ = within(timeout, exchange).await;
+    let exchanged = within(timeout, exchange).await;
+    if let Some(Err(error)) = &exchanged
+        && let Some(told) = broken(error, target.name, &target.endpoint.host)
+    {
+        // Over TLS 1.3 a server judges the client's certificate after the handshake.
+        return Some(told);
+    }
     let tls = target.loaded.tls.is_some();
-    if answer.is_empty() && hung_up && !tls {
-        // As an etcd does that speaks TLS, and others may.
-        return Some(StoreError::Unavailable(format!(
-            "{} closed the connection at the first word: is it an etcd, and does it speak TLS \
-             only (etcds://)?",
-            target.name
-        )));
+    if exchanged.is_some() && answer.is_empty() {
+        return Some(wordless(target.name, tls));
     }
     let who = judge(&answer, tls)?;
     Some(StoreError::Misconfigured(format!(
@@ -53,6 +54,18 @@ pub(super) async fn named(target: &Address<'_>, timeout: Duration) -> Option<Sto
          default)",
         target.name
     )))
+}
+
+/// An etcd that speaks TLS only does so to whoever does not.
+fn wordless(name: &str, over_tls: bool) -> StoreError {
+    let advice = if over_tls {
+        "is it an etcd, on its port for clients?"
+    } else {
+        "does it speak TLS only (write etcds:// then), and is it an etcd?"
+    };
+    StoreError::Unavailable(format!(
+        "{name} closes the connection without a word: {advice}"
+    ))
 }
 
 fn judge(answer: &[u8], over_tls: bool) -> Option<String> {
