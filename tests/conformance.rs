@@ -18,6 +18,9 @@
 #[cfg(feature = "redis")]
 #[path = "support/cluster_server.rs"]
 mod cluster_server;
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd_server;
 #[path = "support/fault.rs"]
 mod fault;
 #[path = "support/faulty.rs"]
@@ -106,6 +109,14 @@ macro_rules! suite {
 suite!(memory: crate::backends::memory::Memory);
 #[cfg(feature = "file")]
 suite!(file: crate::backends::file::File);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_4: crate::backends::etcd::Etcd34);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_5: crate::backends::etcd::Etcd35);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_4_cluster: crate::backends::etcd::Etcd34Cluster);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_5_cluster: crate::backends::etcd::Etcd35Cluster);
 #[cfg(feature = "redis")]
 suite!(redis: crate::backends::redis::Redis);
 #[cfg(feature = "redis")]

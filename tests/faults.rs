@@ -14,6 +14,9 @@
 mod certificates;
 #[path = "support/cluster_server.rs"]
 mod cluster_server;
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]
@@ -22,10 +25,14 @@ mod redis_tls;
 mod sentinel_set;
 
 mod faults {
+    #[cfg(feature = "etcd")]
+    use super::etcd_server;
     use super::{certificates, redis_server, redis_tls};
 
     mod clocks;
     mod cluster;
+    #[cfg(feature = "etcd")]
+    mod etcd;
     mod failover;
     mod forgetting;
     mod history;
