@@ -85,6 +85,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Hosts beside loopback ones.
     pub allow_hosts: Vec<String>,
+    /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
+    pub redis_wait: u8,
     /// The node's memory.
     pub state_dir: Option<PathBuf>,
     /// Exit where leadership is not had by then.
@@ -116,6 +118,7 @@ impl Config {
         let timing = reader.timing();
         let listen = reader.read("listen", loopback);
         let allow_hosts = reader.allow_hosts();
+        let redis_wait = reader.redis_wait(target.as_ref());
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -138,6 +141,7 @@ impl Config {
                 timing,
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
                 allow_hosts,
+                redis_wait,
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -235,6 +239,24 @@ impl Reader<'_> {
             }
         }
         given.values.clone()
+    }
+
+    fn redis_wait(&mut self, target: Option<&Target>) -> u8 {
+        let wait = self.read("redis-wait", |text| {
+            let number = text.parse().ok().filter(|number| *number <= 9);
+            number.ok_or_else(|| Problem::new("it is a number of replicas, from 0 to 9"))
+        });
+        let wait = wait.unwrap_or(0);
+        if let (Some(given), Some(target)) = (self.raw.get("redis-wait"), target)
+            && wait > 0
+            && !target.is_redis()
+        {
+            self.problems.push(Problem::new(format!(
+                "{given}: {target} has no replicas that could be waited for; leave it out, or \
+                 choose a Redis with --backend"
+            )));
+        }
+        wait
     }
 
     /// The parts have defaults that depend on the TTL; the sum is judged only where

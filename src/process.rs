@@ -264,6 +264,7 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
                 target: target.clone(),
                 credentials: config.credentials.clone(),
                 call_timeout: config.timing.call_timeout(),
+                wait: config.redis_wait,
             };
             let store = crate::backend::redis::RedisStore::open(options, Arc::clone(clock));
             Ok(Arc::new(

@@ -108,6 +108,11 @@ pub const SETTINGS: &[Setting] = &[
         "A Host header to accept beside loopback names; may be repeated",
     ),
     one(
+        "redis-wait",
+        "N",
+        "How many replicas of a Redis must acknowledge a grant and a checkpoint, 0 to 9 (default: 0)",
+    ),
+    one(
         "state-dir",
         "DIR",
         "Where the highest epoch seen is kept across restarts (default: only in memory)",

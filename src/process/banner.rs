@@ -91,6 +91,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         "stop-budget": short(timing.stop_budget()).to_string(),
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
+        "redis-wait": config.redis_wait,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
