@@ -14,6 +14,8 @@ mod process;
 mod judge;
 #[path = "examples/languages.rs"]
 mod languages;
+#[path = "examples/stub.rs"]
+mod stub;
 
 use std::path::Path;
 use std::process::Command;

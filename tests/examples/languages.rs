@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use super::app::App;
 use super::judge::{Life, Told, faults};
 use super::process::{BOUND, Node, file_url, finish_within};
+use super::stub::{self, Fate};
 use super::{alone, example, unconfigured};
 
 /// An app beside its sidecar.
@@ -194,6 +195,49 @@ fn born_leader(counter: &dyn Fn() -> Command) {
     assert!(counted(&app).all(|epoch| epoch == token));
 }
 
+/// After every answer but 204 the counter is read again, and counted on from there.
+fn doubts(counter: &dyn Fn() -> Command) {
+    let fates = [
+        Fate::NeverArrived,
+        Fate::Broken,
+        Fate::Acknowledged,
+        Fate::Stale,
+        Fate::Acknowledged,
+        Fate::Overtaken,
+        Fate::Unknown,
+        Fate::NeverArrived,
+        Fate::Acknowledged,
+    ];
+    let (url, writes) = stub::serve(fates.to_vec());
+    let mut app = App::start(counter().env("TENURE_API", url));
+    let mut expected = Vec::new();
+    for fate in fates {
+        let write = writes.recv_timeout(BOUND).expect("a write");
+        assert_eq!(write.token, stub::TOKEN);
+        let (tag, value) = &write.stored;
+        assert_eq!(&write.over, tag, "{fate:?}");
+        let next = value + 1;
+        assert_eq!(write.value, next, "{fate:?}");
+        expected.push(match fate {
+            Fate::Acknowledged => format!("leader {next}"),
+            Fate::Stale => format!("stopped {next} 409"),
+            Fate::Overtaken => format!("stopped {next} 412"),
+            Fate::Unknown | Fate::NeverArrived => format!("stopped {next} 503"),
+            Fate::Broken => format!("stopped {next} 0"),
+        });
+    }
+    app.out
+        .until("the last", |line| line.contains("counter=6 lease"));
+    app.kill();
+    let told = app.last_words();
+    let told = told.iter().filter_map(|line| match Told::read(line) {
+        Told::Leader { value, .. } => Some(format!("leader {value}")),
+        Told::Stopped { value, status, .. } => Some(format!("stopped {value} {status}")),
+        Told::Resumed { .. } | Told::Follower => None,
+    });
+    assert_eq!(told.take(expected.len()).collect::<Vec<_>>(), expected);
+}
+
 macro_rules! language {
     ($name:ident, $counter:expr) => {
         mod $name {
@@ -202,6 +246,11 @@ macro_rules! language {
             #[test]
             fn counts_exactly_through_every_fault() {
                 counts_exactly(&$counter);
+            }
+
+            #[test]
+            fn stops_and_reads_where_a_write_is_refused_or_in_doubt() {
+                doubts(&$counter);
             }
 
             #[test]
