@@ -7,13 +7,25 @@
 mod app;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/postgres.rs"]
+mod postgres_server;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/redis.rs"]
+mod redis_server;
 
+#[path = "examples/http_service.rs"]
+mod http_service;
 #[path = "examples/judge.rs"]
 mod judge;
 #[path = "examples/languages.rs"]
 mod languages;
+#[path = "examples/postgres.rs"]
+mod postgres;
+#[path = "examples/redis.rs"]
+mod redis;
+#[path = "examples/stale_writer.rs"]
+mod stale_writer;
 #[path = "examples/stub.rs"]
 mod stub;
 
