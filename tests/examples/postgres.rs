@@ -100,6 +100,7 @@ fn at_once(postgres: &Postgres, level: &str, statement: &str) -> Vec<u64> {
         }
     });
     let rows = postgres.rows("SELECT token FROM accepted ORDER BY place");
+    eprintln!("{rows:?}");
     rows.iter().map(|row| row.parse().unwrap()).collect()
 }
 
@@ -123,18 +124,21 @@ fn among_many_at_once_accepted_tokens_only_rise() {
     }
 }
 
+/// The statement that the file shows for a row with its own fence.
+fn own_fence() -> String {
+    let sql = include_str!("../../examples/fencing/postgres.sql");
+    let shown = sql
+        .lines()
+        .skip_while(|line| !line.contains("INSERT INTO reports AS"))
+        .map_while(|line| line.strip_prefix("--     "));
+    let shown = shown.collect::<Vec<_>>().join(" ");
+    shown.trim_end_matches(';').to_owned()
+}
+
 #[test]
 fn a_row_that_carries_its_own_fence_does_the_same() {
     let postgres = ready();
-    // The statement of the file, with a note of what it changed.
-    let sql = include_str!("../../examples/fencing/postgres.sql");
-    let shown: String = sql
-        .lines()
-        .skip_while(|line| !line.contains("INSERT INTO reports AS"))
-        .map_while(|line| line.strip_prefix("--     "))
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = shown.trim_end_matches(';').replace("42", "TOKEN");
+    let shown = own_fence().replace("42", "TOKEN");
     let statement = format!(
         "WITH written AS ({shown} RETURNING report.token) \
          INSERT INTO accepted (token) SELECT token FROM written;"
@@ -147,36 +151,109 @@ fn a_row_that_carries_its_own_fence_does_the_same() {
     assert!((10..800).contains(&accepted.len()), "{}", accepted.len());
 }
 
+/// A session that stands inside its transaction, after these statements, until the gate
+/// is opened; then it commits.
+struct Standing {
+    psql: App,
+    dir: tempfile::TempDir,
+}
+
+impl Standing {
+    fn after(postgres: &Postgres, statements: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = dir.path().join("gate");
+        let shown = gate.display();
+        let wait = format!("\\! echo standing; until [ -e {shown} ]; do sleep 0.02; done");
+        let mut psql = postgres.psql();
+        for statement in [&["BEGIN"], statements, &[&wait, "COMMIT"]].concat() {
+            psql.args(["-c", statement]);
+        }
+        let psql = App::start(&mut psql);
+        psql.out.until("its statements", |line| line == "standing");
+        Self { psql, dir }
+    }
+
+    fn commit(&mut self) -> bool {
+        std::fs::write(self.dir.path().join("gate"), "").unwrap();
+        self.psql.exit().success()
+    }
+}
+
+/// Until somebody waits for a lock.
+fn waits(postgres: &Postgres) {
+    let end = Instant::now() + BOUND;
+    let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while postgres.rows(waiting).is_empty() {
+        assert!(Instant::now() < end, "nobody waits");
+    }
+}
+
+#[test]
+fn who_waited_for_the_lock_is_judged_by_what_was_committed_meanwhile() {
+    let postgres = ready();
+    for level in ["read committed", "repeatable read", "serializable"] {
+        // The first row of a resource, and a row that is there.
+        for before in ["", "SELECT raise_fence('r', 5)"] {
+            for (standing, waiting, accepted) in [(8, 7, false), (7, 8, true), (8, 8, true)] {
+                postgres.ask("TRUNCATE fences").ok();
+                postgres.ask(before).ok();
+                let raise = |token: i32| format!("SELECT raise_fence('r', {token})");
+                let mut first = Standing::after(&postgres, &[&raise(standing)]);
+                let mut second = postgres.psql();
+                let level = format!(
+                    "-c default_transaction_isolation={}",
+                    level.replace(' ', "\\ ")
+                );
+                second
+                    .env("PGOPTIONS", &level)
+                    .args(["-c", &raise(waiting)]);
+                let mut second = App::start(&mut second);
+                waits(&postgres);
+                assert!(first.commit());
+                let done = second.exit().success();
+                let told = second.err.all().join(" ");
+                let retry = told.contains("could not serialize");
+                assert_eq!(
+                    done,
+                    accepted && !retry,
+                    "{level} {standing} {waiting}: {told}"
+                );
+                assert!(done || retry || told.contains("stale"), "{told}");
+                assert!(!retry || !level.contains("committed"), "{told}");
+                let highest = if done { waiting } else { standing };
+                let marks = postgres.rows("SELECT token FROM fences");
+                assert_eq!(marks, [highest.to_string()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_carries_its_own_fence_is_judged_the_same_way() {
+    let postgres = ready();
+    let write = |token: i32| own_fence().replace("42", &token.to_string());
+    let mut first = Standing::after(&postgres, &[&write(8)]);
+    let mut second = postgres.psql();
+    let mut second = App::start(second.args(["-c", &format!("{} RETURNING 'changed'", write(7))]));
+    waits(&postgres);
+    assert!(first.commit());
+    assert!(second.exit().success());
+    assert!(second.last_words().is_empty());
+    assert_eq!(postgres.rows("SELECT token FROM reports"), ["8"]);
+}
+
 #[test]
 fn a_leader_paused_inside_its_transaction_is_ended_by_the_server() {
     let postgres = ready();
     postgres
         .ask("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '500ms'")
         .ok();
-    let dir = tempfile::tempdir().unwrap();
-    let gate = dir.path().join("gate");
-    let wait = format!("\\! until [ -e {} ]; do sleep 0.02; done", gate.display());
-    let mut paused = postgres.psql();
-    paused.args(["-c", "BEGIN", "-c", "SELECT raise_fence('r', 7)"]);
-    paused.args([
-        "-c",
-        "INSERT INTO reports VALUES ('today', 'old', 7)",
-        "-c",
-        &wait,
-        "-c",
-        "COMMIT",
-    ]);
-    let mut paused = App::start(&mut paused);
-    let held = Instant::now() + BOUND;
-    let locks = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
-    while postgres.rows(locks) == ["0"] && postgres.rows("SELECT 1 FROM fences").is_empty() {
-        assert!(Instant::now() < held, "it never gets there");
-    }
+    let write = "INSERT INTO reports VALUES ('today', 'old', 7)";
+    let mut paused = Standing::after(&postgres, &["SELECT raise_fence('r', 7)", write]);
     // Waits for the lock, and has it when the server has ended the other.
     let next =
         "BEGIN; SELECT raise_fence('r', 8); INSERT INTO reports VALUES ('today', 'new', 8); COMMIT";
     postgres.ask(next).ok();
-    std::fs::write(&gate, "").unwrap();
-    assert!(!paused.exit().success());
+    assert!(!paused.commit());
     assert_eq!(postgres.rows("SELECT body FROM reports"), ["new"]);
 }
