@@ -14,6 +14,10 @@ mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "examples/errands.rs"]
+mod errands;
+#[path = "examples/haproxy.rs"]
+mod haproxy;
 #[path = "examples/http_service.rs"]
 mod http_service;
 #[path = "examples/judge.rs"]
