@@ -22,8 +22,10 @@ lab-redis: build
 	@.ci/need redis-server
 	.ci/with-redis $(TENURE) lab --backend REDIS_URL --fault kill,stop,pause,cut $(LAB)
 
+# curl, haproxy and the rest: what the examples are written in and for.
 test:
-	@.ci/need cc redis-server faketime
+	@.ci/need cc redis-server faketime curl python3 node postgres haproxy
+	@.ci/need go || echo 'without go, its example is not run' >&2
 	cargo test --all-features
 
 check:

@@ -14,6 +14,8 @@ mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "examples/documents.rs"]
+mod documents;
 #[path = "examples/errands.rs"]
 mod errands;
 #[path = "examples/haproxy.rs"]
