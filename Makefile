@@ -1,7 +1,7 @@
 # make lab      the failover lab on a directory: needs nothing but cargo
 # make lab-redis  the same on a Redis server that it starts and stops itself
 # make test     every test, against real servers and processes
-# make check    formatting, clippy with warnings denied, documentation
+# make check    formatting, clippy with warnings denied, shellcheck, documentation
 # make bench    every figure that the documentation names, measured here
 # LAB='…' passes flags on:  make lab LAB='--nodes 5 --rounds 3'
 
@@ -29,7 +29,8 @@ test:
 	cargo test --all-features
 
 check:
-	@.ci/need cc
+	@.ci/need cc shellcheck
+	shellcheck examples/*.sh examples/fencing/*.sh
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --features file -- -D warnings

@@ -45,7 +45,7 @@ while :; do
             ask -X POST "$api/leadership/stepdown"
             exit "$code"
         }
-        mark done
+        mark 'done'
     fi
     sleep 0.5
 done

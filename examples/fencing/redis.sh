@@ -16,7 +16,7 @@ value=$("$@")
 
 # The fence in the same slot of a cluster, whether the key has a hash tag or not.
 case $key in
-*{*}*) fence=$key:fence ;;
+*'{'*'}'*) fence=$key:fence ;;
 *) fence="{$key}:fence" ;;
 esac
 reply=$(redis-cli -u "$redis" --eval "$script" "$key" "$fence" , "$token" "$value")

@@ -166,7 +166,7 @@ fn a_paused_migration_bounces_and_the_next_leader_does_it() {
     finish(postgres.psql().arg("-f").arg(sql), b"").ok();
     postgres.ask("CREATE TABLE migrated (token bigint)").ok();
     let dir = tempfile::tempdir().unwrap();
-    let nodes = three(dir.path(), &[&["--ttl", "1s"][..], &ELECTIONS].concat());
+    let nodes = three(dir.path(), &[&["--ttl", "3s"][..], &ELECTIONS].concat());
     let gate = dir.path().join("gate");
     let transaction = "psql -X -q -1 -v ON_ERROR_STOP=1 \
         -c \"SELECT raise_fence('schema', $TENURE_FENCE_TOKEN)\" \
@@ -206,7 +206,7 @@ fn a_paused_migration_bounces_and_the_next_leader_does_it() {
 #[test]
 fn a_leader_killed_midway_is_followed_by_one_that_does_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = three(dir.path(), &[&["--ttl", "1s"][..], &ELECTIONS].concat());
+    let mut nodes = three(dir.path(), &[&["--ttl", "3s"][..], &ELECTIONS].concat());
     let first = nodes.remove(migrating(&nodes));
     let mut killed = App::start(&mut migrate(&first, "echo working >&2; exec sleep 60"));
     killed.err.until("its work", |line| line == "working");

@@ -1,6 +1,6 @@
 //! A real HAProxy in front of three apps: its traffic follows the leader.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,9 @@ fn serve(name: &'static str) -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let length = name.len();
-            let mut asked = [0; 1024];
-            let _ = stream.read(&mut asked);
+            // Whole: who closes before it has read all resets the connection.
+            let request = BufReader::new(&stream).lines().map_while(Result::ok);
+            let _ = request.take_while(|line| !line.is_empty()).count();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n");
             let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{name}").as_bytes());
         }
@@ -72,6 +73,17 @@ impl Proxy {
         }
     }
 
+    /// Of all three nobody but the leader is asked; on a busy machine a check may come too
+    /// late, and then nobody is, for a while.
+    #[track_caller]
+    fn asks_only(&self, leader: &str) {
+        for _ in 0..50 {
+            let answer = self.ask();
+            assert!([leader, "503"].contains(&answer.as_str()), "{answer}");
+        }
+        self.until(leader);
+    }
+
     /// Asks until this one answers; who answered before.
     fn until(&self, name: &str) -> Vec<String> {
         let end = Instant::now() + BOUND;
@@ -101,7 +113,7 @@ fn traffic_follows_the_leader() {
     let url = file_url(dir.path());
     let mut nodes: Vec<(&str, Node)> = NAMES
         .iter()
-        .map(|id| (*id, Node::start(&url, &["--ttl", "2s", "--id", id])))
+        .map(|id| (*id, Node::start(&url, &["--ttl", "5s", "--id", id])))
         .collect();
     let apps = NAMES.map(serve);
     let shown: Vec<_> = apps
@@ -117,9 +129,7 @@ fn traffic_follows_the_leader() {
         let leader = known(&nodes[0].1);
         let leader = leader["leader"]["id"].as_str().unwrap().to_owned();
         proxy.until(&leader);
-        for _ in 0..50 {
-            assert_eq!(proxy.ask(), leader);
-        }
+        proxy.asks_only(&leader);
         let at = nodes.iter().position(|(id, _)| *id == leader).unwrap();
         let (_, old) = nodes.remove(at);
         old.signal(fault);
@@ -134,8 +144,6 @@ fn traffic_follows_the_leader() {
                 "{before}"
             );
         }
-        for _ in 0..50 {
-            assert_eq!(proxy.ask(), next);
-        }
+        proxy.asks_only(next);
     }
 }

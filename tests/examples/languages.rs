@@ -31,13 +31,7 @@ enum Fault {
     Pause,
 }
 
-const COURSE: [Fault; 5] = [
-    Fault::Kill,
-    Fault::Pause,
-    Fault::Orphan,
-    Fault::Kill,
-    Fault::Pause,
-];
+const COURSE: [Fault; 4] = [Fault::Kill, Fault::Pause, Fault::Orphan, Fault::Kill];
 
 struct Fleet<'a> {
     store: tempfile::TempDir,
