@@ -152,22 +152,6 @@ impl Lines {
         self.lock().lines.clone()
     }
 
-    /// Waits until so many lines fit.
-    #[track_caller]
-    pub fn until_count(&self, count: usize, what: &str, fits: impl Fn(&str) -> bool) {
-        let mut after = 0;
-        for _ in 0..count {
-            self.until_after(after, what, &fits);
-            let lines = self.all();
-            after += lines
-                .iter()
-                .skip(after)
-                .position(|line| fits(line))
-                .unwrap_or(0)
-                + 1;
-        }
-    }
-
     /// Waits until the process has closed its output.
     #[track_caller]
     pub fn ended(&self) {
