@@ -24,8 +24,10 @@ lab-redis: build
 
 # curl, haproxy and the rest: what the examples are written in and for.
 test:
-	@.ci/need cc redis-server faketime curl python3 node postgres haproxy
+	@.ci/need cc redis-server faketime etcd etcdctl pip3
+	@.ci/need curl python3 node postgres haproxy
 	@.ci/need go || echo 'without go, its example is not run' >&2
+	@.ci/etcd-3.5
 	cargo test --all-features
 
 check:
@@ -35,6 +37,7 @@ check:
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --features file -- -D warnings
 	cargo clippy --no-default-features --features redis -- -D warnings
+	cargo clippy --no-default-features --features etcd -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 
 bench:
