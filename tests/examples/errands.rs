@@ -196,6 +196,7 @@ fn a_paused_migration_bounces_and_the_next_leader_does_it() {
     nodes[first].signal(Signal::CONT);
     paused.signal(Signal::CONT);
     assert!(!paused.exit().success());
+    paused.err.ended();
     let told = paused.err.all().join("\n");
     assert!(told.contains("stale fencing token"), "{told}");
     assert_eq!(postgres.rows("SELECT count(*) FROM migrated"), ["1"]);

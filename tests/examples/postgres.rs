@@ -211,6 +211,7 @@ fn who_waited_for_the_lock_is_judged_by_what_was_committed_meanwhile() {
                 waits(&postgres);
                 assert!(first.commit());
                 let done = second.exit().success();
+                second.err.ended();
                 let told = second.err.all().join(" ");
                 let retry = told.contains("could not serialize");
                 assert_eq!(
