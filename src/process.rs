@@ -171,7 +171,7 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drains: false,
+            drain: None,
             clock,
         };
         let mut signals = match Signals::new() {

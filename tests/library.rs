@@ -131,7 +131,7 @@ async fn alone_it_leads_again_after_its_own_step_down() {
 async fn the_lease_is_held_until_the_app_has_drained() {
     let store = store();
     let options = Options {
-        drains: true,
+        drain: Some(TTL * 100),
         ..options("one")
     };
     let one = Sidecar::start(Arc::new(store.clone()), &options).unwrap();
@@ -151,7 +151,7 @@ async fn the_lease_is_held_until_the_app_has_drained() {
     until(&second, State::Follower).await;
     assert_eq!(second.snapshot().term, token, "another epoch was granted");
     assert!(!leaving.is_finished());
-    first.drained().await;
+    first.drained(token.unwrap()).await;
     assert_eq!(leaving.await.unwrap(), Departure::Released);
     until(&second, State::Leader).await;
 }

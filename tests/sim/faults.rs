@@ -41,6 +41,7 @@ impl World {
                 let to = (fault.other != node).then(|| self.nodes[fault.other].id.clone());
                 self.tell(node, Stimulus::StepDown { cooldown, to });
             }
+            FaultKind::AppCrash => self.crash_app(node),
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,
             FaultKind::CutBoth => {

@@ -34,6 +34,8 @@ pub enum Mutant {
     StatusStored,
     /// "Drained" is said while the app still works.
     DrainedTooEarly,
+    /// A late "drained" of an earlier tenure counts for the present one.
+    DrainedOfAnyEpoch,
     /// The app is not stopped at the end of the lease.
     NoGuard,
     /// The store never lets a lease expire.
@@ -45,7 +47,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::DeadlineFromReply,
         Self::ReleaseWithoutOwner,
         Self::EpochsAsText,
@@ -61,6 +63,7 @@ impl Mutant {
         Self::DriftIgnored,
         Self::StatusStored,
         Self::DrainedTooEarly,
+        Self::DrainedOfAnyEpoch,
         Self::NoGuard,
         Self::LeaseNeverExpires,
         Self::HoldNeverEnds,
@@ -83,7 +86,7 @@ impl Mutant {
             Self::WriteWithoutRevision => &["write"],
             Self::LeaseNeverExpires => &["liveness", "lives again"],
             Self::HoldNeverEnds | Self::AlarmsLost => &["liveness"],
-            Self::DrainedTooEarly | Self::NoGuard => &["app"],
+            Self::DrainedTooEarly | Self::DrainedOfAnyEpoch | Self::NoGuard => &["app"],
             _ => &["exclusion"],
         }
     }

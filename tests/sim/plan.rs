@@ -30,6 +30,7 @@ pub enum FaultKind {
     CrashForgetting,
     Stop,
     StepDown,
+    AppCrash,
     CutRequests,
     CutReplies,
     CutBoth,
@@ -48,13 +49,14 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const HARMLESS_TO_DATA: [Self; 14] = [
+    const HARMLESS_TO_DATA: [Self; 15] = [
         Self::Pause,
         Self::Suspend,
         Self::Crash,
         Self::CrashForgetting,
         Self::Stop,
         Self::StepDown,
+        Self::AppCrash,
         Self::CutRequests,
         Self::CutReplies,
         Self::CutBoth,
