@@ -96,6 +96,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
+        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
@@ -108,6 +109,11 @@ pub fn effective(config: &Config, json: bool) -> String {
         ("key-file", json!(config.credentials.key)),
     ] {
         settings[name] = value;
+    }
+    if let Some(app) = &config.app {
+        settings["restart"] = app.restart.as_str().into();
+        settings["stop-signal"] = app.stop_signal.as_str().into();
+        settings["crash-loop"] = app.crash_loop.to_string().into();
     }
     if json {
         let all = json!({
