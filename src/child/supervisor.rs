@@ -19,6 +19,7 @@ use super::report::Report;
 use super::tree;
 use crate::config::{App, StopSignal};
 use crate::exit::Exit;
+use crate::lease::Epoch;
 use crate::machine::{Role, Snapshot, Tenure};
 use crate::sidecar::{Abstention, Election};
 use crate::time::{Alarm, Moment, pause};
@@ -66,6 +67,7 @@ impl Running {
             alarm: Alarm::new()?,
             report: Arc::clone(&report),
             aborted,
+            served: None,
             setup,
         };
         tokio::spawn(async move {
@@ -119,6 +121,9 @@ struct Supervisor {
     alarm: Alarm,
     report: Arc<Report>,
     aborted: watch::Receiver<bool>,
+    /// The newest tenure that had its app. None has a second one: the word that the first
+    /// is gone would be taken for the second's, too.
+    served: Option<Epoch>,
 }
 
 impl Supervisor {
@@ -141,7 +146,9 @@ impl Supervisor {
                 return None;
             }
             let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-            if snapshot.is_leader(self.now()) {
+            let leads = snapshot.fence_token(self.now());
+            if leads > self.served {
+                self.served = leads;
                 return snapshot.tenure;
             }
             tokio::select! {
