@@ -11,6 +11,8 @@
 
 #[path = "figures/api.rs"]
 mod api;
+#[path = "figures/app.rs"]
+mod app;
 #[path = "figures/cost.rs"]
 mod cost;
 #[path = "figures/effort.rs"]
@@ -38,9 +40,10 @@ use effort::Effort;
 
 type Figure = fn(Effort) -> anyhow::Result<()>;
 
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 7] = [
     ("handover", failover::handover),
     ("crash", failover::crash),
+    ("app", app::app),
     ("pause", pause::pause),
     ("cost", cost::cost),
     ("api", api::api),
