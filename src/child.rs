@@ -18,17 +18,19 @@
 //! escapes is a process that the kernel cannot end (an uninterruptible sleep), and one
 //! that outlives both when both are killed at once: that is what the fence is for.
 
+mod forwarded;
 mod guard;
 mod guarded;
 mod message;
 mod policy;
 mod report;
+mod running;
 mod supervisor;
 mod tree;
 
 pub use guard::{EXEC_COMMAND, GUARD_COMMAND, exec, guard};
 pub use report::{Report, Status};
-pub use supervisor::{Running, Setup};
+pub use running::{Running, Setup};
 pub use tree::reap_orphans;
 
 use std::time::Duration;

@@ -23,7 +23,7 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
-//!          |         '-> child -----^|  |     the app, under its guard
+//!          |         '--> child ----^|  |     the app, under its guard
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis

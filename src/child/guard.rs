@@ -29,7 +29,7 @@ pub const GUARD_COMMAND: &str = "__guard";
 pub const EXEC_COMMAND: &str = "__exec";
 
 /// From one attempt to end everything to the next.
-const KILL_AGAIN: Duration = Duration::from_millis(5);
+const KILL_AGAIN: Duration = Duration::from_millis(10);
 /// As a shell tells it: not found, or not to be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
@@ -109,11 +109,18 @@ fn watch(orders: Orders) -> io::Result<()> {
         }
         let deaths = signal(SignalKind::child())?;
         let alarm = Alarm::new()?;
+        // Started late, on a machine that stood still: the lease may be over.
+        if BootClock.now() >= orders.leads_until {
+            pipe.tell(&FromGuard::Stopping);
+            pipe.tell(&FromGuard::Gone);
+            return Ok(());
+        }
         let app = start(&orders.command)?;
         pipe.tell(&FromGuard::Started(app));
         let guard = Guard {
             pipe,
             app,
+            group: Some(app),
             margin: margin(orders.stop_budget),
             orders,
             kill_at: None,
@@ -180,8 +187,10 @@ pub fn exec(arguments: &[OsString]) -> u8 {
 
 struct Guard {
     pipe: Pipe,
-    /// The app's main process, which leads its group.
+    /// The app's main process.
     app: Pid,
+    /// Its group; `None` once that is empty, for the number is then anybody's.
+    group: Option<Pid>,
     orders: Orders,
     margin: Duration,
     kill_at: Option<Moment>,
@@ -217,10 +226,10 @@ impl Guard {
             }
             self.judge(clock.now());
             if self.killing {
-                tree::kill(Some(self.app));
+                tree::kill(self.group);
             }
             let left = self.bury(clock.now());
-            if !left && !tree::is_there(self.app) {
+            if !left && self.group.is_none() {
                 self.pipe.tell(&FromGuard::Gone);
                 return;
             }
@@ -251,9 +260,7 @@ impl Guard {
                 self.orders.ends_at = self.orders.ends_at.max(ends_at);
             }
             ToGuard::Stop { kill_at } => self.stop(Some(kill_at)),
-            ToGuard::Signal(signal) => {
-                let _ = kill_process_group(self.app, signal.signal);
-            }
+            ToGuard::Signal(signal) => self.signal_group(signal.signal),
         }
     }
 
@@ -274,16 +281,22 @@ impl Guard {
             return;
         }
         self.stopping = true;
-        let _ = kill_process_group(self.app, self.orders.stop_signal.signal);
+        self.signal_group(self.orders.stop_signal.signal);
         // One that is stopped could not do as it is asked.
-        let _ = kill_process_group(self.app, Signal::CONT);
+        self.signal_group(Signal::CONT);
         self.ask_adopted();
+    }
+
+    fn signal_group(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, signal);
+        }
     }
 
     /// What left the group and lost its parent is asked, too, each process once.
     fn ask_adopted(&mut self) {
         for child in tree::children() {
-            let outside = getpgid(Some(child)).is_ok_and(|group| group != self.app);
+            let outside = getpgid(Some(child)).is_ok_and(|group| Some(group) != self.group);
             if outside && self.told.insert(child.as_raw_nonzero().get()) {
                 let _ = kill_process(child, self.orders.stop_signal.signal);
             }
@@ -300,6 +313,8 @@ impl Guard {
                 ended = Some(Ended::of(status));
             }
         });
+        // Nothing can join an empty group. Asked after the burial: the dead are members.
+        self.group.take_if(|group| !tree::is_there(*group));
         if let Some(ended) = ended {
             self.pipe.tell(&FromGuard::Exited(ended));
         }

@@ -1,16 +1,17 @@
 //! The sidecar's side of a guard.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::os::unix::process::CommandExt as _;
 
 use super::guard::{Orders, itself};
 use super::margin;
 use super::message::{FromGuard, Pipe, ToGuard};
-use super::supervisor::Setup;
-use crate::config::SETTINGS;
+use super::running::Setup;
+use crate::config::{SETTINGS, StopSignal};
 use crate::machine::Tenure;
 use crate::time::Moment;
 
@@ -19,7 +20,7 @@ pub struct Guarded {
     pipe: Pipe,
     /// `None` once it is buried: its pid is then anybody's.
     guard: Option<Pid>,
-    margin: std::time::Duration,
+    margin: Duration,
     told_end: Moment,
     kill_at: Option<Moment>,
 }
@@ -87,7 +88,7 @@ impl Guarded {
     }
 
     /// Passes a signal on.
-    pub fn signal(&self, signal: crate::config::StopSignal) {
+    pub fn signal(&self, signal: StopSignal) {
         self.pipe.tell(&ToGuard::Signal(signal));
     }
 

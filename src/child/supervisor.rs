@@ -8,99 +8,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, getpid, set_child_subreaper};
+use rustix::process::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::forwarded::Forwarded;
 use super::guarded::Guarded;
 use super::message::{Ended, FromGuard};
 use super::policy::{Next, Policy};
 use super::report::Report;
+use super::running::Setup;
 use super::tree;
-use crate::config::{App, StopSignal};
 use crate::exit::Exit;
 use crate::lease::Epoch;
 use crate::machine::{Role, Snapshot, Tenure};
-use crate::sidecar::{Abstention, Election};
-use crate::time::{Alarm, Moment, pause};
+use crate::sidecar::Abstention;
+use crate::time::{Alarm, Moment, millis_up, pause};
 
 /// From one attempt to end what a dead guard left to the next.
-const KILL_AGAIN: Duration = Duration::from_millis(5);
-
-/// What is run, and for which election.
-pub struct Setup {
-    /// The app.
-    pub app: App,
-    /// It runs while this node leads this.
-    pub election: Election,
-    /// What it finds in its environment.
-    pub api_url: String,
-    /// For how long the app may stop when leadership is given up.
-    pub drain_timeout: Duration,
-    /// One tenure is enough.
-    pub once: bool,
-}
-
-/// An app that is being run.
-pub struct Running {
-    report: Arc<Report>,
-    abort: watch::Sender<bool>,
-    exit: watch::Receiver<Option<Exit>>,
-}
-
-impl Running {
-    /// Begins to run the app whenever this node leads, on this event loop.
-    ///
-    /// # Errors
-    /// Where the system gives no signals or no timer.
-    pub fn start(setup: Setup) -> std::io::Result<Self> {
-        // Whoever loses its guard becomes this process' child.
-        set_child_subreaper(Some(getpid()))?;
-        let report = Arc::new(Report::default());
-        let (abort, aborted) = watch::channel(false);
-        let (say_exit, exit) = watch::channel(None);
-        let supervisor = Supervisor {
-            snapshots: setup.election.snapshots(),
-            policy: Policy::new(setup.app.restart, setup.app.crash_loop, setup.once),
-            deaths: signal(SignalKind::child())?,
-            forwarded: Forwarded::new()?,
-            alarm: Alarm::new()?,
-            report: Arc::clone(&report),
-            aborted,
-            served: None,
-            setup,
-        };
-        tokio::spawn(async move {
-            let exit = supervisor.run().await;
-            say_exit.send_replace(Some(exit));
-        });
-        Ok(Self {
-            report,
-            abort,
-            exit,
-        })
-    }
-
-    /// What is to be told of the app.
-    #[must_use]
-    pub fn report(&self) -> Arc<Report> {
-        Arc::clone(&self.report)
-    }
-
-    /// Waits until the app is run no more: its policy says so, or the election is over
-    /// and nothing of the app is left.
-    pub async fn exit(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        let said = exit.wait_for(Option::is_some).await;
-        said.ok().and_then(|exit| *exit).unwrap_or(Exit::Failure)
-    }
-
-    /// Kills the app, and runs it no more.
-    pub async fn abort(&self) {
-        self.abort.send_replace(true);
-        self.exit().await;
-    }
-}
+const KILL_AGAIN: Duration = Duration::from_millis(10);
 
 /// How a tenure's app ended.
 enum Ending {
@@ -112,7 +38,7 @@ enum Ending {
     Aborted,
 }
 
-struct Supervisor {
+pub struct Supervisor {
     setup: Setup,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     policy: Policy,
@@ -127,16 +53,38 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(mut self) -> Exit {
+    pub fn new(
+        setup: Setup,
+        report: Arc<Report>,
+        aborted: watch::Receiver<bool>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            snapshots: setup.election.snapshots(),
+            policy: Policy::new(setup.app.restart, setup.app.crash_loop, setup.once),
+            deaths: signal(SignalKind::child())?,
+            forwarded: Forwarded::new()?,
+            alarm: Alarm::new()?,
+            report,
+            aborted,
+            served: None,
+            setup,
+        })
+    }
+
+    /// Until the app is run no more: how the process ends then, and what keeps this node
+    /// from being granted a lease that nobody would give back.
+    pub async fn run(mut self) -> (Exit, Option<Abstention>) {
         while let Some(tenure) = self.leading().await {
-            match self.tenure(tenure).await {
-                Ending::ByItself(Next::Exit(code)) => return Exit::App(code),
-                Ending::Asked if self.setup.once => return Exit::Ok,
-                Ending::Aborted => return Exit::Ok,
-                Ending::ByItself(_) | Ending::Asked => {}
-            }
+            let alive = self.setup.election.abstain("its app is there");
+            let exit = match self.tenure(tenure).await {
+                Ending::ByItself(Next::Exit(code)) => Exit::App(code),
+                Ending::Asked if self.setup.once => Exit::Ok,
+                Ending::Aborted => Exit::Ok,
+                Ending::ByItself(_) | Ending::Asked => continue,
+            };
+            return (exit, Some(alive));
         }
-        Exit::Ok
+        (Exit::Ok, None)
     }
 
     /// Waits for a tenure to begin; `None` where none will.
@@ -151,12 +99,24 @@ impl Supervisor {
                 self.served = leads;
                 return snapshot.tenure;
             }
+            self.pass_over(&snapshot).await;
             tokio::select! {
                 changed = self.snapshots.changed() => changed.ok()?,
                 _ = self.aborted.changed() => {}
                 _ = self.deaths.recv() => { tree::reap(|_, _| {}); }
                 _ = self.forwarded.next() => {}
             }
+        }
+    }
+
+    /// A tenure that was given up before its app was started has nothing to stop.
+    async fn pass_over(&mut self, snapshot: &Snapshot) {
+        let epoch = snapshot.tenure.map(|tenure| tenure.epoch);
+        if let Some(epoch) = epoch.filter(|_| snapshot.role == Role::Draining)
+            && Some(epoch) > self.served
+        {
+            self.served = Some(epoch);
+            self.setup.election.drained(epoch).await;
         }
     }
 
@@ -167,7 +127,6 @@ impl Supervisor {
     /// Runs the app for one tenure; returns when nothing of it is left.
     async fn tenure(&mut self, tenure: Tenure) -> Ending {
         let election = self.setup.election.clone();
-        let alive = election.abstain("its app is there");
         self.report.starting();
         let mut run = match Guarded::start(&self.setup, &tenure) {
             Ok(guarded) => Run::new(tenure, self.now(), guarded),
@@ -186,7 +145,6 @@ impl Supervisor {
         self.report.gone();
         tracing::info!(election = %election.name(), epoch = %tenure.epoch, "the app is gone");
         election.drained(tenure.epoch).await;
-        drop(alive);
         match run.next {
             _ if *self.aborted.borrow() => Ending::Aborted,
             Some(next) => Ending::ByItself(next),
@@ -256,7 +214,8 @@ impl Supervisor {
         let epoch = run.tenure.epoch;
         match word {
             FromGuard::Started(pid) => {
-                run.app = Some(pid);
+                run.began = true;
+                run.group = Some(pid);
                 self.report.started(pid);
                 let pid = pid.as_raw_nonzero();
                 tracing::info!(election = %election.name(), %epoch, pid, "the app runs");
@@ -276,6 +235,8 @@ impl Supervisor {
     async fn exited(&mut self, run: &mut Run, ended: Ended) {
         let election = self.setup.election.clone();
         tracing::info!(election = %election.name(), %ended, asked = run.asked, "the app ended");
+        // Buried: its number is anybody's as soon as its group is empty.
+        run.group = None;
         if !run.asked && run.next.is_none() {
             let ran = self.now().since(run.since);
             // Before leadership ends, so that nobody takes this for an app that was asked.
@@ -295,7 +256,8 @@ impl Supervisor {
             Next::Rest(span) => ("its app ended", span),
             Next::StayOut(span) => ("crash loop", span),
         };
-        let shown = humantime::format_duration(Duration::from_millis(crate::time::millis_up(span)));
+        let shown = Duration::from_millis(millis_up(span));
+        let shown = humantime::format_duration(shown);
         let trouble = match next {
             Next::StayOut(_) => {
                 let limit = self.setup.app.crash_loop;
@@ -315,19 +277,25 @@ impl Supervisor {
     }
 
     /// The guard is dead, and with it the app's main process. What else there was is this
-    /// process' child by now, or will be in a moment.
+    /// process' child by now, or will be in a moment; this process has no other children
+    /// but, as the first of a container, the orphans of others.
     async fn without_guard(&mut self, run: &mut Run) {
-        if !run.overdue {
-            tracing::error!("the guard of the app was killed; ending what it guarded");
-        }
+        let ended = if !run.began {
+            tracing::error!("the guard ended before it started the app");
+            Ended::Code(126)
+        } else {
+            if !run.overdue {
+                tracing::error!("the guard of the app was killed; ending what it guarded");
+            }
+            Ended::Signal(9)
+        };
         if run.next.is_none() && !run.asked {
             let ran = self.now().since(run.since);
-            run.next = Some(self.ended_by_itself(&run.tenure, ran, Ended::Signal(9)));
+            run.next = Some(self.ended_by_itself(&run.tenure, ran, ended));
             let ttl = self.setup.election.timing().ttl();
             self.setup.election.app_ended(run.tenure.epoch, ttl).await;
         }
-        // Only before anything is buried the group's number is surely the app's.
-        tree::kill(run.app);
+        tree::kill(run.group.take());
         while tree::reap(|pid, _| run.guarded.buried(pid)) {
             tokio::select! {
                 _ = self.deaths.recv() => {}
@@ -343,7 +311,10 @@ struct Run {
     tenure: Tenure,
     since: Moment,
     guarded: Guarded,
-    app: Option<Pid>,
+    /// There was an app.
+    began: bool,
+    /// The app's group, while its main process is not buried.
+    group: Option<Pid>,
     /// It is being stopped: its end is not its own.
     asked: bool,
     /// What follows its end, where that was its own.
@@ -358,7 +329,8 @@ impl Run {
             tenure,
             since,
             guarded,
-            app: None,
+            began: false,
+            group: None,
             asked: false,
             next: None,
             overdue: false,
@@ -370,29 +342,4 @@ async fn rest(abstention: Abstention, span: Duration, report: Arc<Report>) {
     pause(span).await;
     report.trouble(None);
     drop(abstention);
-}
-
-/// The signals that are the app's own affair.
-struct Forwarded {
-    hangup: Signal,
-    first: Signal,
-    second: Signal,
-}
-
-impl Forwarded {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            first: signal(SignalKind::user_defined1())?,
-            second: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    async fn next(&mut self) -> StopSignal {
-        tokio::select! {
-            _ = self.hangup.recv() => StopSignal::HUP,
-            _ = self.first.recv() => StopSignal::USR1,
-            _ = self.second.recv() => StopSignal::USR2,
-        }
-    }
 }

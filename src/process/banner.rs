@@ -115,9 +115,14 @@ pub fn effective(config: &Config, json: bool) -> String {
         settings["stop-signal"] = app.stop_signal.as_str().into();
         settings["crash-loop"] = app.crash_loop.to_string().into();
     }
+    let command = config.app.as_ref().map(|app| {
+        let words = app.command.iter();
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>()
+    });
     if json {
         let all = json!({
             "settings": settings,
+            "command": command,
             "worst_case_failover_ms": millis(worst),
         });
         return format!("{all:#}\n");
@@ -127,6 +132,9 @@ pub fn effective(config: &Config, json: bool) -> String {
         if !value.is_null() {
             lines += &format!("{name} = {value}\n");
         }
+    }
+    if let Some(command) = command {
+        lines += &format!("# command: {command:?}\n");
     }
     if config.id.is_none() {
         lines += "# id: host:port of the API\n";

@@ -35,8 +35,16 @@ fn once_passes_the_code_of_the_one_run_through() {
     );
     let scene = Scene::new();
     let (mut node, _) = scene.leading("a", &["--ttl", "15s", "--once"], WORK);
-    node.post("/leadership/stepdown", "{}");
+    // Nor does it campaign again in the moment that is left to it.
+    let begun = Instant::now();
+    node.post("/leadership/stepdown", r#"{"cooldown_ms":0}"#);
     assert_eq!(node.exit(), Some(0));
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(scene.log().len(), 1);
 }
 
 #[test]

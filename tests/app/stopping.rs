@@ -154,6 +154,22 @@ fn a_guard_that_is_told_to_stop_leaves_that_to_the_sidecar() {
     assert_eq!(scene.words("end").len(), 1);
 }
 
+/// Whatever the sidecar is doing at that moment, starting the app among them.
+#[test]
+fn sigterm_at_the_very_start_waits_for_nothing() {
+    for round in 0..20u64 {
+        let scene = Scene::new();
+        let mut node = scene.start("a", &["--ttl", "30s"], WORK);
+        std::thread::sleep(Duration::from_micros(round * 700));
+        let begun = Instant::now();
+        node.signal(Signal::TERM);
+        assert_eq!(node.exit(), Some(0), "round {round}");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "round {round}: {took:?}");
+        assert!(scene.processes("").is_empty());
+    }
+}
+
 #[test]
 fn a_follower_never_starts_the_app() {
     let scene = Scene::new();

@@ -117,6 +117,35 @@ fn a_stopped_app_is_killed() {
     assert!(!is_alive(old.pid));
 }
 
+/// A machine that stood still may start a guard when the lease is over already.
+#[test]
+fn a_guard_that_comes_too_late_starts_nothing() {
+    let scene = Scene::new();
+    let touched = scene.path().join("touched");
+    let started = |leads_until: &str, ends_at: &str| {
+        let (own, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut guard = super::process::tenure();
+        guard
+            .args([
+                "__guard",
+                "TERM",
+                "1000000000",
+                leads_until,
+                ends_at,
+                "touch",
+            ])
+            .arg(&touched)
+            .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(other)));
+        assert!(guard.status().unwrap().success());
+        drop(own);
+        touched.exists()
+    };
+    let far = u64::MAX.to_string();
+    assert!(!started("0", &far));
+    assert!(!started("0", "0"));
+    assert!(started(&far, &far));
+}
+
 /// The store goes away: the app is asked at leads_until, and over by the lease's end.
 #[test]
 fn the_app_does_not_outlive_a_lease_that_cannot_be_renewed() {
