@@ -1,5 +1,8 @@
 //! Sidecar, guard or app are killed or stopped: no app runs past its lease.
 
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -122,28 +125,27 @@ fn a_stopped_app_is_killed() {
 fn a_guard_that_comes_too_late_starts_nothing() {
     let scene = Scene::new();
     let touched = scene.path().join("touched");
-    let started = |leads_until: &str, ends_at: &str| {
-        let (own, other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let said = |leads_until: &str, ends_at: &str| {
+        let (mut own, other) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut guard = super::process::tenure();
         guard
-            .args([
-                "__guard",
-                "TERM",
-                "1000000000",
-                leads_until,
-                ends_at,
-                "touch",
-            ])
+            .args(["__guard", "TERM", "1000000000", leads_until, ends_at])
+            .arg("touch")
             .arg(&touched)
-            .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(other)));
+            .stdin(Stdio::from(OwnedFd::from(other)));
         assert!(guard.status().unwrap().success());
-        drop(own);
-        touched.exists()
+        drop(guard);
+        let mut said = String::new();
+        own.read_to_string(&mut said).unwrap();
+        said
     };
     let far = u64::MAX.to_string();
-    assert!(!started("0", &far));
-    assert!(!started("0", "0"));
-    assert!(started(&far, &far));
+    for ends_at in ["0", &far] {
+        assert_eq!(said("0", ends_at), "stoppinggone");
+        assert!(!touched.exists());
+    }
+    assert!(said(&far, &far).starts_with("started "));
+    assert!(touched.exists());
 }
 
 /// The store goes away: the app is asked at leads_until, and over by the lease's end.
