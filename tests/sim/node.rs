@@ -40,6 +40,7 @@ pub enum Stimulus {
     Hint(Hint),
     Drained(Epoch),
     AppEnded(Epoch),
+    Candidacy(bool),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -50,6 +51,7 @@ pub enum Stimulus {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Acquire,
+    Observe,
     Renew,
     Release,
     Read(Epoch),
@@ -89,6 +91,8 @@ pub struct Node {
     pub cut_requests_until: TrueNs,
     pub cut_replies_until: TrueNs,
     pub quiet_requests: u64,
+    /// It was told to be no candidate.
+    pub abstains: bool,
     pub work: Option<Work>,
     inbox: VecDeque<Stimulus>,
     calls: BTreeMap<Call, Pending>,
@@ -117,6 +121,7 @@ impl Node {
             cut_requests_until: 0,
             cut_replies_until: 0,
             quiet_requests: 0,
+            abstains: false,
             work: None,
             inbox: VecDeque::new(),
             calls: BTreeMap::new(),
@@ -190,6 +195,7 @@ impl World {
             return;
         }
         shell.life += 1;
+        shell.abstains = false;
         shell.session = session;
         let settings = Settings {
             node: shell.id.clone(),
@@ -275,6 +281,11 @@ impl World {
             }
             Stimulus::Hint(hint) => Some(Input::Hint(hint)),
             Stimulus::Drained(epoch) => Some(Input::Drained(self.plant_in_drained(node, epoch))),
+            Stimulus::Candidacy(candidate) => {
+                self.nodes[node].abstains = !candidate;
+                let ignored = self.mutant == Some(Mutant::CandidacyIgnored);
+                (!ignored).then_some(Input::Candidacy(candidate))
+            }
             Stimulus::AppEnded(epoch) => Some(Input::AppEnded {
                 epoch,
                 cooldown: self.plan.timing.ttl(),
@@ -308,6 +319,14 @@ impl World {
                 Some(Input::Acquired(id, Ok(answer)))
             }
             (Kind::Acquire, Err(error)) => Some(Input::Acquired(id, Err(error))),
+            (Kind::Observe, Ok(Answer::Observed(mut answer))) => {
+                let shell = &mut self.nodes[node];
+                shell.memory = shell.memory.max(answer.epoch);
+                let own = &shell.session;
+                answer.holder.take_if(|(holder, _)| holder.session == *own);
+                Some(Input::Observed(id, Ok(answer)))
+            }
+            (Kind::Observe, Err(error)) => Some(Input::Observed(id, Err(error))),
             (Kind::Renew, Ok(Answer::Renewed(mut answer))) => {
                 if let tenure::lease::Renewed::Kept { left } = &mut answer {
                     *left = self.plant_in_left(node, pending.sent_at, *left);
@@ -473,9 +492,13 @@ impl World {
                 let request = Request::Acquire { bid, seize };
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
-            Action::Observe { .. } => {
-                self.oracle
-                    .fail(|| format!("sanity: node {node}, a candidate, only looks"));
+            Action::Observe { call } => {
+                if !self.nodes[node].abstains {
+                    self.oracle
+                        .fail(|| format!("sanity: node {node}, a candidate, only looks"));
+                }
+                let call = Call::Machine(call.0);
+                self.call(node, now, call, Kind::Observe, Request::Observe);
             }
             Action::Renew { call, epoch } => {
                 let request = Request::Renew(self.claim(node, epoch));
@@ -534,6 +557,10 @@ impl World {
         if transition.reason != Reason::Won {
             self.oracle
                 .fail(|| format!("sanity: acquired because of {:?}", transition.reason));
+        }
+        if self.nodes[node].abstains {
+            self.oracle
+                .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
         }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {

@@ -31,6 +31,7 @@ pub enum FaultKind {
     Stop,
     StepDown,
     AppCrash,
+    Abstain,
     CutRequests,
     CutReplies,
     CutBoth,
@@ -49,7 +50,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const HARMLESS_TO_DATA: [Self; 15] = [
+    const HARMLESS_TO_DATA: [Self; 16] = [
         Self::Pause,
         Self::Suspend,
         Self::Crash,
@@ -57,6 +58,7 @@ impl FaultKind {
         Self::Stop,
         Self::StepDown,
         Self::AppCrash,
+        Self::Abstain,
         Self::CutRequests,
         Self::CutReplies,
         Self::CutBoth,
