@@ -231,7 +231,9 @@ impl Node {
         let err = Lines::of(child.0.stderr.take().unwrap());
         let end = Instant::now() + BOUND;
         let api = loop {
-            let told = out.all().into_iter().find_map(|line| address_in(&line));
+            // With an app, stdout is the app's.
+            let said = [out.all(), err.all()].concat();
+            let told = said.iter().find_map(|line| address_in(line));
             if let Some(address) = told {
                 break address;
             }
