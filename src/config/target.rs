@@ -88,6 +88,17 @@ impl Target {
         Self::file(path.to_str())
     }
 
+    /// How late the store notices that a lease has run out, as its guarantees say.
+    #[must_use]
+    pub fn expiry_step(&self) -> Duration {
+        match self {
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => crate::backend::etcd::EXPIRY_STEP,
+            #[allow(unreachable_patterns)]
+            _ => Duration::from_millis(1),
+        }
+    }
+
     /// Whether it is reached over a network.
     #[must_use]
     pub fn has_servers(&self) -> bool {
@@ -106,17 +117,6 @@ impl Target {
             Self::Redis(_) => true,
             #[allow(unreachable_patterns)]
             _ => false,
-        }
-    }
-
-    /// How late the store notices that a lease has run out, as its guarantees say.
-    #[must_use]
-    pub fn expiry_step(&self) -> Duration {
-        match self {
-            #[cfg(feature = "etcd")]
-            Self::Etcd(_) => crate::backend::etcd::EXPIRY_STEP,
-            #[allow(unreachable_patterns)]
-            _ => Duration::from_millis(1),
         }
     }
 

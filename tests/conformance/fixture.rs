@@ -58,13 +58,13 @@ pub trait Fixture: Send + Sync + 'static {
         None
     }
 
-    /// How many connections one store needs, however many elections there are.
-    fn connections_of_a_store(&self) -> usize {
+    /// How many answers a grant to one who waits for it takes, one after the other.
+    fn round_trips(&self) -> u32 {
         1
     }
 
-    /// How many answers a grant to one who waits for it takes, one after the other.
-    fn round_trips(&self) -> u32 {
+    /// How many connections one store needs, however many elections there are.
+    fn connections_of_a_store(&self) -> usize {
         1
     }
 
