@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tenure::lease::register::Register;
 use tenure::lease::{CheckpointWrite, Hint};
+use tenure::machine::AppHealth;
 
 use super::node::{Call, Stimulus};
 use super::plan::{Fault, FaultKind};
@@ -42,6 +43,12 @@ impl World {
                 self.tell(node, Stimulus::StepDown { cooldown, to });
             }
             FaultKind::AppCrash => self.crash_app(node),
+            FaultKind::AppIll => {
+                if self.plan.has_health {
+                    self.tell(node, Stimulus::Health(AppHealth::UNFIT));
+                    self.grows_well(node, until);
+                }
+            }
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,
             FaultKind::CutBoth => {

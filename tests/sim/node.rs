@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tenure::lease::{
-    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Drift, Epoch, Hint, NodeId, Profile,
-    Revision, SessionId, StoreError, Timing,
+    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Drift, Epoch, Hint, Holder, NodeId,
+    Profile, Revision, SessionId, StoreError, Timing,
 };
 use tenure::machine::{
-    Action, CallId, EventKind, Input, Machine, Reason, Role, Settings, Transition,
+    Action, AppHealth, CallId, EventKind, Input, Machine, Percent, Reason, Role, Settings,
+    Transition,
 };
 use tenure::time::Moment;
 
@@ -40,6 +41,7 @@ pub enum Stimulus {
     Hint(Hint),
     Drained(Epoch),
     AppEnded(Epoch),
+    Health(AppHealth),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -52,6 +54,7 @@ enum Kind {
     Acquire,
     Renew,
     Release,
+    Observe,
     Read(Epoch),
     Write(Epoch, u64),
 }
@@ -198,6 +201,8 @@ impl World {
                 .plan
                 .drains
                 .then(|| Duration::from_nanos(self.plan.drain_up_to)),
+            priority: self.plan.priorities[node],
+            health: self.plan.has_health.then_some(AppHealth::UNFIT),
             seed,
         };
         shell.machine = Some(Machine::new(settings, shell.memory));
@@ -208,6 +213,10 @@ impl World {
             self.hint(node, &present);
         }
         self.step(node, Input::Wake);
+        if self.plan.has_health {
+            let answers = self.now + self.rng.u64(..=self.ttl() / 20);
+            self.grows_well(node, answers);
+        }
         let first = self.rng.u64(..=self.ttl() / 8);
         self.queue
             .push(self.now + first, Event::AppTick(node, life));
@@ -279,6 +288,7 @@ impl World {
                 epoch,
                 cooldown: self.plan.timing.ttl(),
             }),
+            Stimulus::Health(health) => Some(Input::Health(health)),
             Stimulus::StepDown { cooldown, to } => Some(Input::StepDown { cooldown, to }),
             Stimulus::Stop => Some(Input::Stop),
         };
@@ -308,6 +318,14 @@ impl World {
                 Some(Input::Acquired(id, Ok(answer)))
             }
             (Kind::Acquire, Err(error)) => Some(Input::Acquired(id, Err(error))),
+            (Kind::Observe, Ok(Answer::Observed(mut observed))) => {
+                let shell = &mut self.nodes[node];
+                shell.memory = shell.memory.max(observed.epoch);
+                let own = |(holder, _): &mut (Holder, Duration)| holder.session == shell.session;
+                observed.holder.take_if(own);
+                Some(Input::Observed(id, Ok(observed)))
+            }
+            (Kind::Observe, Err(error)) => Some(Input::Observed(id, Err(error))),
             (Kind::Renew, Ok(Answer::Renewed(mut answer))) => {
                 if let tenure::lease::Renewed::Kept { left } = &mut answer {
                     *left = self.plant_in_left(node, pending.sent_at, *left);
@@ -473,9 +491,19 @@ impl World {
                 let request = Request::Acquire { bid, seize };
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
-            Action::Observe { .. } => {
-                self.oracle
-                    .fail(|| format!("sanity: node {node}, a candidate, only looks"));
+            Action::Observe { call } => {
+                let waits = self.plan.priorities[node] < Percent::FULL;
+                if !waits && !self.plan.has_health {
+                    self.oracle
+                        .fail(|| format!("sanity: node {node}, a candidate, only looks"));
+                }
+                self.call(
+                    node,
+                    now,
+                    Call::Machine(call.0),
+                    Kind::Observe,
+                    Request::Observe,
+                );
             }
             Action::Renew { call, epoch } => {
                 let request = Request::Renew(self.claim(node, epoch));
@@ -535,6 +563,12 @@ impl World {
             self.oracle
                 .fail(|| format!("sanity: acquired because of {:?}", transition.reason));
         }
+        let health = self.nodes[node].machine.as_ref();
+        let health = health.and_then(|machine| machine.snapshot().health);
+        if health.is_some_and(|health| !health.healthy) {
+            self.oracle
+                .fail(|| format!("sanity: node {node} leads with an app that is not well"));
+        }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {
             let machine = self.nodes[node].machine.as_ref();
@@ -587,6 +621,14 @@ impl World {
                 self.say_drained(node, epoch);
             }
         }
+    }
+
+    /// The app tells at that moment that it is well, and how well.
+    pub fn grows_well(&mut self, node: usize, at: TrueNs) {
+        let score = Percent::new(self.rng.u8(..=100)).unwrap();
+        let health = Stimulus::Health(AppHealth::fit(score));
+        let life = self.nodes[node].life;
+        self.queue.push(at, Event::Deliver(node, life, health));
     }
 
     /// The app ends by itself, be it only its main process: the rest follows.

@@ -21,6 +21,7 @@ pub enum Request {
     },
     Renew(Claim),
     Release(Claim, Option<NodeId>),
+    Observe,
     ReadCheckpoint,
     WriteCheckpoint(CheckpointWrite),
     /// A write to the app's own resource, which knows only the token.
@@ -32,6 +33,7 @@ pub enum Answer {
     Acquired(Acquired),
     Renewed(Renewed),
     Released(Released),
+    Observed(Observed),
     Read(Option<Stored>),
     Written(CheckpointWritten),
     Resource { accepted: bool },
@@ -135,6 +137,7 @@ impl Store {
                     .then_some(Hint::Ended { epoch, prefer });
                 (Answer::Released(answer), hint)
             }
+            Request::Observe => (Answer::Observed(self.observe(now)), None),
             Request::ReadCheckpoint => (Answer::Read(self.checkpoint), None),
             Request::WriteCheckpoint(write) => (Answer::Written(self.write(write)), None),
             Request::UseResource(token) => (self.use_resource(*token), None),
