@@ -1,6 +1,7 @@
 //! Flag > environment > file → one validated [`Config`]. All problems are found and
 //! reported together; nothing starts before there is none.
 
+mod app;
 #[cfg(feature = "wire")]
 mod credentials;
 mod raw;
@@ -12,12 +13,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use app::{HealthCheck, Hook, OnUnhealthy};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
 pub use target::Target;
 
 use crate::lease::{Drift, ElectionName, NodeId, Timing, TimingError};
+use crate::machine::{AppHealth, Percent, campaign_delay};
 
 /// One thing that is wrong: the value, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,14 @@ pub struct Config {
     pub url: Option<String>,
     /// The durations of the lease.
     pub timing: Timing,
+    /// Told of every change.
+    pub hook: Option<Hook>,
+    /// The longest that the app may take to drain on a step-down.
+    pub drain_timeout: Duration,
+    /// Asked how it is.
+    pub app_health: Option<HealthCheck>,
+    /// Below 100 %, the others go first.
+    pub priority: Percent,
     /// The API's address.
     pub listen: SocketAddr,
     /// Hosts beside loopback ones.
@@ -114,6 +125,10 @@ impl Config {
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
         let timing = reader.timing();
+        let hook = reader.hook();
+        let drain_timeout = reader.duration("drain-timeout");
+        let app_health = reader.app_health();
+        let priority = reader.read("priority", app::priority);
         let listen = reader.read("listen", loopback);
         let allow_hosts = reader.allow_hosts();
         let state_dir = reader.read("state-dir", directory);
@@ -136,6 +151,10 @@ impl Config {
                 id,
                 url,
                 timing,
+                hook,
+                drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(5)),
+                app_health,
+                priority: priority.unwrap_or(Percent::FULL),
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
                 allow_hosts,
                 state_dir,
@@ -146,6 +165,16 @@ impl Config {
             }),
             _ => Err(problems),
         }
+    }
+}
+
+impl Config {
+    /// The longest that this node lets the others go first when the lease is free.
+    #[must_use]
+    pub fn largest_delay(&self) -> Duration {
+        let worst = self.app_health.as_ref();
+        let worst = worst.map(|_| AppHealth::fit(Percent::NONE));
+        campaign_delay(self.priority, worst, self.timing.call_timeout())
     }
 }
 
@@ -246,7 +275,11 @@ impl Reader<'_> {
         let call_timeout = self.duration("call-timeout").unwrap_or(ttl / 6);
         let drift = self.read("drift", |text| text.parse().map_err(Problem::of));
         let drift = drift.unwrap_or(Drift::ONE_PERCENT);
-        let stop_budget = self.duration("stop-budget").unwrap_or_default();
+        let stop_budget = self.duration("stop-budget").unwrap_or_else(|| {
+            // An app that is told by a call needs time between the word and the end.
+            let told = self.raw.get("hook").is_some();
+            if told { ttl / 4 } else { Duration::ZERO }
+        });
         if self.problems.len() > before {
             return None;
         }

@@ -13,12 +13,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 mod banner;
+mod beside;
 mod output;
+mod supervised;
 mod telling;
 
 pub use banner::effective;
 
 use banner::Banner;
+use beside::Beside;
 use output::Output;
 use telling::tell_status;
 
@@ -29,6 +32,7 @@ use crate::exit::{Exit, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::sidecar::{Election, Options, Sidecar, StartError};
+use crate::systemd::{ServiceManager, watchdog};
 use crate::time::{BootClock, Clock, within};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
@@ -162,6 +166,7 @@ impl Prepared {
             store,
             clock,
         } = self;
+        let manager = ServiceManager::of_environment();
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
@@ -171,7 +176,11 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drain: None,
+            drain: config.hook.as_ref().map(|_| config.drain_timeout),
+            priority: config.priority,
+            has_health: config.app_health.is_some(),
+            // Twice in the time that systemd waits: one may be late.
+            heartbeat: manager.as_ref().and(watchdog()).map(|span| span / 2),
             clock,
         };
         let mut signals = match Signals::new() {
@@ -198,6 +207,10 @@ impl Prepared {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
+        let beside = match Beside::start(&sidecar, &shared, config, manager) {
+            Ok(beside) => beside,
+            Err(problem) => return refuse(&[problem]),
+        };
         if let Some(companion) = companion {
             let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
@@ -206,19 +219,27 @@ impl Prepared {
             exit = until_end(&sidecar, config, output, &mut signals) => exit,
             () = tell_status(&shared, config, output) => Exit::Ok,
         };
+        beside.stopping();
         // The API goes on answering "not leader" while the lease is given back.
-        let stopped = within(STOP_TIME, sidecar.stop());
+        let stopped = within(stop_time(config), sidecar.stop());
         tokio::select! {
             stopped = stopped => if stopped.is_none() {
                 tracing::warn!("the lease could not be given back in time; it will run out");
             },
             number = signals.next() => return Exit::Signal(number),
         }
+        beside.finish().await;
         let _ = stop_api.send(true);
         // Bounded by the listener's own goodbye.
         let _ = tokio::task::spawn_blocking(move || api.join()).await;
         exit
     }
+}
+
+/// How long giving the lease back may take.
+fn stop_time(config: &Config) -> Duration {
+    let drain = config.hook.as_ref().map(|_| config.drain_timeout);
+    STOP_TIME + drain.unwrap_or_default()
 }
 
 fn start(
