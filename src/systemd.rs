@@ -56,9 +56,11 @@ impl ServiceManager {
         Ok(Self { socket, address })
     }
 
-    /// Says it, and is patient with a queue that is full.
+    /// Says it, and is patient with a queue that is full: but not with a sign of life,
+    /// which is of its moment only.
     pub async fn tell(&self, word: &Word<'_>) {
-        for _ in 0..ATTEMPTS {
+        let attempts = if *word == Word::Alive { 1 } else { ATTEMPTS };
+        for _ in 0..attempts {
             match self
                 .socket
                 .send_to_addr(word.text().as_bytes(), &self.address)

@@ -15,7 +15,7 @@ use crate::time::pause;
 
 /// Between calls that fail: doubling from the first to the last, give or take a quarter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Tells one app of one election.
 pub(super) struct Courier {
@@ -186,8 +186,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_five_seconds() {
-        for (failures, about) in [(1, 100), (2, 200), (4, 800), (7, 5_000), (99, 5_000)] {
+    fn pauses_double_up_to_two_seconds() {
+        for (failures, about) in [(1, 100), (2, 200), (4, 800), (7, 2_000), (99, 2_000)] {
             let about = Duration::from_millis(about);
             let pause = backoff(failures);
             assert!(pause >= about.mul_f64(0.75) && pause <= about.mul_f64(1.25));
