@@ -1,9 +1,10 @@
 //! Flag > environment > file → one validated [`Config`]. All problems are found and
 //! reported together; nothing starts before there is none.
 
-mod app;
 #[cfg(feature = "wire")]
 mod credentials;
+mod health;
+mod hook;
 mod raw;
 mod setting;
 mod target;
@@ -13,12 +14,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use app::{HealthCheck, Hook, OnUnhealthy};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
 pub use target::Target;
 
+use crate::health::HealthCheck;
+use crate::hook::Hook;
 use crate::lease::{Drift, ElectionName, NodeId, Timing, TimingError};
 use crate::machine::{AppHealth, Percent, campaign_delay};
 
@@ -128,7 +130,7 @@ impl Config {
         let hook = reader.hook();
         let drain_timeout = reader.duration("drain-timeout");
         let app_health = reader.app_health();
-        let priority = reader.read("priority", app::priority);
+        let priority = reader.read("priority", health::priority);
         let listen = reader.read("listen", loopback);
         let allow_hosts = reader.allow_hosts();
         let state_dir = reader.read("state-dir", directory);

@@ -9,7 +9,6 @@ use hyper::{Request, Uri};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::config::HealthCheck;
 use crate::machine::{AppHealth, Percent};
 use crate::outbound::{Limits, send};
 use crate::sidecar::Election;
@@ -18,6 +17,39 @@ use crate::time::{BootClock, Clock as _, pause};
 /// How long an answer may take: as long as the interval, but no less and no more.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 const MOST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the app is asked.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// Where.
+    pub url: Uri,
+    /// From one question to the next.
+    pub every: Duration,
+    /// So many bad answers in a row count.
+    pub failures: NonZeroU32,
+    /// What follows when a leader's app is unhealthy.
+    pub on_unhealthy: OnUnhealthy,
+}
+
+/// What follows when a leader's app is unhealthy, beside the step-down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// Nothing.
+    StepDown,
+    /// The command is started anew.
+    Restart,
+}
+
+impl OnUnhealthy {
+    /// As `--on-unhealthy` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StepDown => "stepdown",
+            Self::Restart => "restart",
+        }
+    }
+}
 
 /// Asks the app at an interval.
 pub struct Prober {

@@ -11,9 +11,11 @@ mod endpoint;
 mod message;
 mod secrets;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Uri;
 use tokio::task::JoinSet;
 
 pub use deliveries::{Deliveries, Outcome};
@@ -23,8 +25,20 @@ use courier::Courier;
 use endpoint::Endpoint;
 
 use crate::api::Shared;
-use crate::config::Hook;
 use crate::sidecar::Part;
+
+/// How the app is told of changes.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// Where.
+    pub url: Uri,
+    /// The keys that it is signed with.
+    pub secret_file: Option<PathBuf>,
+    /// It need not be on the loopback.
+    pub remote: bool,
+    /// The longest that one call may take.
+    pub timeout: Duration,
+}
 
 /// The couriers of all elections, ready to go.
 pub struct Hooks {

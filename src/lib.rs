@@ -23,9 +23,7 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
-//!          |      |'-> hook -^  |   ^ ^
-//!          |      |-> health ---|---' |      the app: told, asked
-//!          |      '-> systemd   |     |
+//!          |      '-> hook, health ^ |  |    beside it: the app is told, and asked
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis

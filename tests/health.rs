@@ -43,6 +43,8 @@ fn unknown_is_no_candidate_and_the_first_success_makes_one() {
     assert_eq!(status["state"], "candidate");
     assert_eq!(status["health"], json!({"healthy": false, "score": 0}));
     assert_eq!(app.asked()[0].line, "GET /health HTTP/1.1");
+    let told = node.get("/history").text();
+    assert!(!told.contains("leadership."), "it led: {told}");
     let revision = status["revision"].as_u64().unwrap();
     app.answers(|_| Answer::Status(204));
     let status = node.until("leads", leads);

@@ -31,8 +31,8 @@ fn the_app_is_told_the_state_of_the_moment() {
     let history = node.get("/history").json();
     let won = history.as_array().unwrap().iter();
     let won = won
-        .filter(|entry| entry["event"] == "leadership.acquired")
-        .next_back();
+        .rev()
+        .find(|entry| entry["event"] == "leadership.acquired");
     assert_eq!(told["timestamp"], won.unwrap()["at"]);
 }
 

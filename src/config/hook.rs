@@ -1,62 +1,13 @@
-//! `--hook…`, `--app-health…`, `--on-unhealthy`, `--priority`: what concerns the app
-//! beside the sidecar.
+//! `--hook` and what belongs to it, and how the app's URLs are written.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
 
 use super::{Problem, Reader, duration, switch};
-use crate::hook::Secrets;
-use crate::machine::Percent;
-
-/// How the app is told of changes.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    /// Where.
-    pub url: Uri,
-    /// The keys that it is signed with.
-    pub secret_file: Option<PathBuf>,
-    /// It need not be on the loopback.
-    pub remote: bool,
-    /// The longest that one call may take.
-    pub timeout: Duration,
-}
-
-/// How the app is asked.
-#[derive(Clone, Debug)]
-pub struct HealthCheck {
-    /// Where.
-    pub url: Uri,
-    /// From one question to the next.
-    pub every: Duration,
-    /// So many bad answers in a row count.
-    pub failures: NonZeroU32,
-    /// What follows when a leader's app is unhealthy.
-    pub on_unhealthy: OnUnhealthy,
-}
-
-/// What follows when a leader's app is unhealthy, beside the step-down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUnhealthy {
-    /// Nothing.
-    StepDown,
-    /// The command is started anew.
-    Restart,
-}
-
-impl OnUnhealthy {
-    /// As `--on-unhealthy` takes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StepDown => "stepdown",
-            Self::Restart => "restart",
-        }
-    }
-}
+use crate::hook::{Hook, Secrets};
 
 impl Reader<'_> {
     pub(super) fn hook(&mut self) -> Option<Hook> {
@@ -90,34 +41,8 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn app_health(&mut self) -> Option<HealthCheck> {
-        let url = self.read("app-health", plain_http);
-        let every = self.read("app-health-every", positive);
-        let failures = self.read("app-health-failures", |text| {
-            let wrong = |_| Problem::new("it is no whole number from 1 on");
-            text.parse().map_err(wrong)
-        });
-        let on_unhealthy = self.read("on-unhealthy", |text| match text {
-            "stepdown" => Ok(OnUnhealthy::StepDown),
-            "restart" => Err(Problem::new(
-                "there is no command to start anew: this version runs none; use stepdown",
-            )),
-            _ => Err(Problem::new("it is stepdown or restart")),
-        });
-        if self.raw.get("app-health").is_none() {
-            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
-            self.useless(&names, "--app-health");
-        }
-        Some(HealthCheck {
-            url: url?,
-            every: every.unwrap_or(Duration::from_secs(1)),
-            failures: failures.or(NonZeroU32::new(3))?,
-            on_unhealthy: on_unhealthy.unwrap_or(OnUnhealthy::StepDown),
-        })
-    }
-
     /// A setting that means nothing without another one is a mistake.
-    fn useless(&mut self, names: &[&str], without: &str) {
+    pub(super) fn useless(&mut self, names: &[&str], without: &str) {
         for given in names.iter().filter_map(|name| self.raw.get(name)) {
             let text = format!("{given}: it means nothing without {without}; add that");
             self.problems.push(Problem::new(text));
@@ -125,13 +50,7 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn priority(text: &str) -> Result<Percent, Problem> {
-    let number: Option<u8> = text.parse().ok();
-    let percent = number.and_then(Percent::new);
-    percent.ok_or_else(|| Problem::new("it is no whole number from 0 to 100"))
-}
-
-fn positive(text: &str) -> Result<Duration, Problem> {
+pub(super) fn positive(text: &str) -> Result<Duration, Problem> {
     let span = duration(text)?;
     if span.is_zero() {
         return Err(Problem::new("it must be longer than zero"));
@@ -140,7 +59,7 @@ fn positive(text: &str) -> Result<Duration, Problem> {
 }
 
 /// A URL that the app is called at.
-fn plain_http(text: &str) -> Result<Uri, Problem> {
+pub(super) fn plain_http(text: &str) -> Result<Uri, Problem> {
     let wrong = || Problem::new("it is no URL; write it as http://127.0.0.1:8080/path");
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     match uri.scheme_str() {
