@@ -26,7 +26,7 @@
 //!          |      '-> hook, health ^ |  |    beside it: the app is told, and asked
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
-//!                          machine <-'  '-> backend     memory, file, redis
+//!                          machine <-'  '-> backend     memory, file, redis, etcd
 //!                             |                |
 //!                             '----> lease <---'        words and rules, pure
 //!                                      |

@@ -237,7 +237,7 @@ fn wrong_settings_of_the_app_are_told_together() {
 
 #[test]
 fn schemes_of_other_versions_are_refused_by_name() {
-    for scheme in ["etcd", "etcds", "raft", "bully", "ring"] {
+    for scheme in ["raft", "bully", "ring"] {
         for text in [scheme.to_owned(), format!("{scheme}://h1:1")] {
             let told = problems(&run(&["run", "--backend", &text]));
             let line = &told[0];
