@@ -2,6 +2,7 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod events;
 mod extract;
 mod guard;
 mod leadership;
@@ -34,6 +35,7 @@ pub struct Context {
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
+    seats: events::Seats,
 }
 
 impl std::ops::Deref for Shared {
@@ -45,15 +47,22 @@ impl std::ops::Deref for Shared {
 
 impl Shared {
     /// The API of a running sidecar. `boot_id` is new at each start; `allow_hosts`
-    /// are names, beside loopback ones, that a `Host` header may carry.
+    /// are names, beside loopback ones, that a `Host` header may carry; at most
+    /// `max_event_readers` are served `/events` at once.
     #[must_use]
-    pub fn new(sidecar: &Sidecar, boot_id: SessionId, allow_hosts: Vec<String>) -> Self {
+    pub fn new(
+        sidecar: &Sidecar,
+        boot_id: SessionId,
+        allow_hosts: Vec<String>,
+        max_event_readers: usize,
+    ) -> Self {
         Self(Arc::new(Context {
             elections: sidecar.elections().to_vec(),
             guarantees: sidecar.guarantees(),
             store_address: sidecar.store_address(),
             boot_id,
             allow_hosts,
+            seats: events::Seats::new(max_event_readers),
         }))
     }
 

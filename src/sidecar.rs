@@ -5,7 +5,9 @@ mod calls;
 mod checkpoint;
 mod driver;
 mod election;
+mod events;
 mod history;
+mod published;
 mod watch;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use tokio::task::JoinSet;
 pub use checkpoint::{CheckpointError, Condition};
 pub use driver::Departure;
 pub use election::{Election, Validation};
+pub use events::{Events, EventsEnd};
 pub use history::Entry;
 pub use watch::Watch;
 
@@ -171,7 +174,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
     let machine = Machine::new(settings, caller.memory.epoch());
     let (publish, snapshots) = tokio::sync::watch::channel(Arc::new(machine.snapshot().clone()));
     let (send, commands) = mpsc::channel(COMMAND_BACKLOG);
-    let history = Arc::new(history::History::default());
+    let history = Arc::new(history::History::of(options.profile.node.clone()));
     let last_turn = Arc::new(AtomicU64::new(options.clock.now().as_nanos()));
     let driver = driver::Driver {
         clock: Arc::clone(&options.clock),
@@ -186,10 +189,12 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
     };
     let election = Election::new(election::Shared {
         caller,
-        clock: Arc::clone(&options.clock),
-        snapshots,
+        published: published::Published {
+            snapshots,
+            clock: Arc::clone(&options.clock),
+            history,
+        },
         commands: send,
-        history,
         last_turn,
         last_known: election::LastKnown::default(),
     });

@@ -8,7 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, get, post};
 use hyper::StatusCode;
 
 use super::problem::Problem;
-use super::{Shared, checkpoint, guard, leadership, process};
+use super::{Shared, checkpoint, events, guard, leadership, process};
 
 /// All routes of the API listener.
 pub fn router(shared: Shared) -> Router {
@@ -38,6 +38,7 @@ fn per_election() -> Router<Shared> {
         .route("/fence-token/validate", post(leadership::validate))
         .route("/leadership/stepdown", post(leadership::step_down))
         .route("/checkpoint", get(checkpoint::get).put(checkpoint::put))
+        .route("/events", get(events::events))
         .route("/history", get(leadership::history))
 }
 

@@ -107,6 +107,11 @@ pub const SETTINGS: &[Setting] = &[
         "A Host header to accept beside loopback names; may be repeated",
     ),
     one(
+        "max-event-readers",
+        "N",
+        "How many may follow /events at once, 1 to 512 (default: 256)",
+    ),
+    one(
         "state-dir",
         "DIR",
         "Where the highest epoch seen is kept across restarts (default: only in memory)",

@@ -41,8 +41,7 @@ impl Machine {
                 }
             }
             Acquired::Hold { retry_in, why } => {
-                self.name_leader(now, None, out);
-                self.snapshot.hold = Some(why);
+                self.name_leader(now, None, Some(why), out);
                 self.plan_try(now, now + retry_in + ROUNDING);
             }
         }
@@ -115,7 +114,7 @@ impl Machine {
             free_at,
             named_until: free_at + self.settings.timing.call_timeout(),
         };
-        self.name_leader(now, Some(leader), out);
+        self.name_leader(now, Some(leader), None, out);
         self.plan_try(now, free_at + ROUNDING);
     }
 
@@ -136,8 +135,8 @@ impl Machine {
                 self.store_failed(now, error, out);
             }
             Ok(Renewed::Kept { left }) => {
-                self.store_answered(now, out);
                 self.prolong(call.sent_at, left);
+                self.store_answered(now, out);
             }
             Ok(Renewed::Lost(holder)) => {
                 self.store_answered(now, out);
@@ -164,13 +163,14 @@ impl Machine {
             return;
         };
         let led = self.snapshot.role == Role::Leading;
+        // Before the event, which tells of the term.
+        if let Some(holder) = &holder {
+            self.see(holder.epoch);
+        }
         let transition = self.snapshot.lose(now, Reason::Revoked);
         out.push(Action::Announce(transition));
         // Nobody holds it and nobody can before `ends_at`: the store forgot.
         self.former = (led && holder.is_none()).then_some(tenure);
-        if let Some(holder) = holder {
-            self.see(holder.epoch);
-        }
         self.after_loss(now, tenure, out);
     }
 

@@ -92,6 +92,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         "stop-budget": short(timing.stop_budget()).to_string(),
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
+        "max-event-readers": config.max_event_readers,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
