@@ -129,7 +129,9 @@ impl History {
         // Revisions rise by one, so the place of one is known.
         let place = (revision + 1).checked_sub(oldest.revision);
         let entry = place.and_then(|place| entries.get(usize::try_from(place).ok()?));
-        entry.map_or(Next::Forgotten, |entry| Next::Event(Box::new(entry.clone())))
+        entry.map_or(Next::Forgotten, |entry| {
+            Next::Event(Box::new(entry.clone()))
+        })
     }
 
     /// The transitions, newest first.
