@@ -7,6 +7,7 @@ mod extract;
 mod guard;
 mod leadership;
 mod listener;
+mod page;
 mod problem;
 mod process;
 mod route;

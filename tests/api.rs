@@ -24,6 +24,8 @@ mod guard;
 mod hostile;
 #[path = "api/leadership.rs"]
 mod leadership;
+#[path = "api/page.rs"]
+mod page;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/token.rs"]
