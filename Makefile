@@ -23,7 +23,7 @@ lab-redis: build
 	.ci/with-redis $(TENURE) lab --backend REDIS_URL --fault kill,stop,pause,cut $(LAB)
 
 test:
-	@.ci/need cc redis-server faketime
+	@.ci/need cc redis-server faketime chromedriver tmux
 	cargo test --all-features
 
 check:
