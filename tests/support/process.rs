@@ -128,7 +128,7 @@ struct Read {
 }
 
 impl Lines {
-    fn of(from: impl io::Read + Send + 'static) -> Self {
+    pub fn of(from: impl io::Read + Send + 'static) -> Self {
         let lines = Self::default();
         let sink = lines.clone();
         std::thread::spawn(move || {
