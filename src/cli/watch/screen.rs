@@ -44,7 +44,11 @@ pub async fn show(feed: Feed, client: Client, mut signals: Signals) -> Exit {
             Some(news) = news.recv() => match news {
                 News::Event(event) => {
                     view.cut = None;
-                    view.learn(event.status, BootClock.now());
+                    // After a cut the others tell of the past first: they say only
+                    // that it is time to ask.
+                    if event.name == "status" {
+                        view.learn(event.status, BootClock.now());
+                    }
                     asking.now.notify_one();
                 }
                 News::Cut(reason) => view.cut = Some(reason),

@@ -26,11 +26,12 @@ pub struct View {
 
 impl View {
     /// Takes a status in, unless a newer one of the same start is here already: answers
-    /// may overtake one another.
+    /// may overtake one another. Revisions never fall; within one, the later asked counts.
     pub fn learn(&mut self, status: Value, asked_at: Moment) {
-        let older = self.status.as_ref().is_some_and(|(known, _)| {
+        let order = |status: &Value, at: Moment| (status["revision"].as_u64(), at);
+        let older = self.status.as_ref().is_some_and(|(known, at)| {
             let same = known["boot_id"] == status["boot_id"];
-            same && status["time"].as_str() < known["time"].as_str()
+            same && order(&status, asked_at) < order(known, *at)
         });
         if !older {
             self.status = Some((status, asked_at));
@@ -214,7 +215,7 @@ mod tests {
             ..View::default()
         };
         let status = json!({"election": "orders", "id": "a", "state": "leader", "is_leader": true,
-            "term": 42, "boot_id": "b", "time": "2026-01-01T10:20:31.000Z",
+            "term": 42, "boot_id": "b", "revision": 7, "time": "2026-01-01T10:20:31.000Z",
             "leader": {"id": "a", "url": "http://x"}, "backend": {"address": "file:///x"},
             "lease": {"ttl_ms": 15000, "remaining_ms": 9000}});
         view.learn(status, Moment::default());
@@ -253,7 +254,7 @@ mod tests {
             cut.contains("NO CONNECTION") && cut.contains("3s ago, as leader"),
             "{cut}"
         );
-        let old = json!({"boot_id": "b", "time": "2026-01-01T10:20:30.000Z"});
+        let old = json!({"boot_id": "b", "revision": 6});
         view.learn(old, Moment::default());
         assert!(drawn(&view, Duration::ZERO).contains("orders"));
     }
