@@ -1,6 +1,9 @@
 //! `tenure watch`: lines for programs and logs, a view on a terminal.
 
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -129,6 +132,104 @@ fn a_restart_is_waited_for_and_a_cut_loses_nothing() {
         complaints.len() <= 4,
         "each attempt is told: {complaints:#?}"
     );
+}
+
+/// A way to a sidecar that can be cut while the sidecar lives.
+struct Relay {
+    address: SocketAddr,
+    shared: Arc<Passing>,
+}
+
+#[derive(Default)]
+struct Passing {
+    cut: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Relay {
+    fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Passing::default());
+        let passing = Arc::clone(&shared);
+        // Ends with the test's process; a connection ends with either side.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if passing.cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(server) else {
+                    continue;
+                };
+                for (mut from, mut to) in [(&client, &server), (&server, &client)]
+                    .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
+                {
+                    passing
+                        .streams
+                        .lock()
+                        .unwrap()
+                        .push(from.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { address, shared }
+    }
+
+    fn cut(&self, cut: bool) {
+        self.shared.cut.store(cut, Ordering::SeqCst);
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn what_happens_while_the_connection_is_cut_is_told_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::leading(&file_url(dir.path()), LONG);
+    let relay = Relay::to(node.api);
+    let watch = watching(&["--json", "--api", &format!("http://{}", relay.address)]);
+    watch
+        .out
+        .until("the status", |line| line.contains("status"));
+    for _ in 0..3 {
+        let before = watch.err.all().len();
+        relay.cut(true);
+        let end = Instant::now() + BOUND;
+        while watch.err.all().len() == before {
+            assert!(Instant::now() < end, "the cut is not noticed");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        node.until("leads", |status| status["is_leader"] == true);
+        node.post("/leadership/stepdown", r#"{"cooldown_ms":0}"#);
+        let status = node.until("leads again", |status| status["is_leader"] == true);
+        let id = format!(
+            "{}:{}",
+            status["boot_id"].as_str().unwrap(),
+            status["revision"]
+        );
+        relay.cut(false);
+        watch.out.until("the last event", |line| line.contains(&id));
+    }
+    let mut revision = None;
+    for line in watch.out.all() {
+        let line: Value = line.parse().unwrap();
+        assert_eq!(
+            line["type"] == "status",
+            revision.is_none(),
+            "it began anew: {line}"
+        );
+        let now = line["data"]["revision"].as_u64().unwrap();
+        assert!(
+            revision.is_none_or(|before| before + 1 == now),
+            "a gap: {line}"
+        );
+        revision = Some(now);
+    }
 }
 
 #[test]
