@@ -104,6 +104,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
         "redis-wait": config.redis_wait,
+        "max-event-readers": config.max_event_readers,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
