@@ -15,19 +15,17 @@ RUN command -v protoc >/dev/null || \
 # targets that the manifest names are left out: their files are not here yet.
 COPY Cargo.toml Cargo.lock ./
 RUN sed -i '/^\[\[/,/^$/d' Cargo.toml && \
-    mkdir src examples && : > src/lib.rs && \
-    echo 'fn main() {}' | tee src/main.rs > examples/counter.rs && \
-    cargo build --release --locked --bin tenure --example counter
+    mkdir src && : > src/lib.rs && echo 'fn main() {}' > src/main.rs && \
+    cargo build --release --locked
 COPY . .
-# The newer files are told by their times, which came from outside.
-RUN touch src/lib.rs src/main.rs examples/counter.rs && \
-    cargo build --release --locked --bin tenure --example counter && \
-    mkdir -p /image/usr/local/bin /image/var/lib/tenure && \
-    mv target/release/tenure /image/usr/local/bin/
+# What is new is told by its time, and these files may be older than the layer above.
+RUN touch src/lib.rs src/main.rs && \
+    cargo build --release --locked && mkdir /empty
 
 FROM ${RUNTIME_IMAGE} AS tenure
-# Also an empty /var/lib/tenure that the user may write: for --state-dir and a volume.
-COPY --from=build --chown=65532:65532 /image/ /
+COPY --from=build /tenure/target/release/tenure /usr/local/bin/
+# For --state-dir and a volume: the one place that the user may write.
+COPY --from=build --chown=65532:65532 /empty/ /var/lib/tenure/
 COPY LICENSE-MIT LICENSE-APACHE /licenses/
 USER 65532:65532
 ENTRYPOINT ["tenure"]
@@ -42,6 +40,15 @@ LABEL org.opencontainers.image.title="Tenure" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
+# The counter is an app of its own: built as an example it would bring the crates of all
+# the tests. What it shares with the project is the lock.
+FROM build AS build-demo
+RUN mkdir -p /counter/src && cp Cargo.lock /counter/ && \
+    cp examples/counter.rs /counter/src/main.rs && \
+    { printf '[package]\nname = "counter"\nedition = "2024"\n[dependencies]\n'; \
+      sed -n '/^minreq = /p' Cargo.toml; } > /counter/Cargo.toml && \
+    cargo build --release --manifest-path /counter/Cargo.toml
+
 FROM tenure AS demo
-COPY --from=build /tenure/target/release/examples/counter /usr/local/bin/
+COPY --from=build-demo /counter/target/release/counter /usr/local/bin/
 CMD ["run", "--", "counter"]

@@ -18,7 +18,7 @@ from engine import Trouble, docker, engine, need
 from faults import HEADER, Faults
 from fleet import WORKERS, Fleet, compose_command
 from images import images
-from story import judge
+from story import INTERRUPTED, judge
 
 FILES = ["redis", "etcd", "sidecar"]
 UP_TIME = 30.0
@@ -120,7 +120,11 @@ def main():
             say(f"three compose files, with {' '.join(compose)}")
             with ThreadPoolExecutor() as pool:
                 plays = [pool.submit(play, file, compose, run_id, built) for file in FILES]
-                results = [each.result() for each in plays]
+                try:
+                    results = [each.result() for each in plays]
+                except BaseException:
+                    INTERRUPTED.set()
+                    raise
     print(f"\n{HEADER}")
     for lines, _ in results:
         print("\n".join(lines))
@@ -132,13 +136,20 @@ def main():
     return 1 if failed else 0
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def interrupt(number, _frame):
-    raise KeyboardInterrupt(f"signal {number}")
+    # Once: what follows is the cleaning up, which nobody should cut short.
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    print(f"test-docker: signal {number}; removing what was made", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
+    for each in SIGNALS:
+        signal.signal(each, interrupt)
     try:
         sys.exit(main())
     except Trouble as trouble:

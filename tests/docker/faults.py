@@ -51,7 +51,8 @@ class Faults:
 
     def leader(self):
         """The worker that counts now, and under which epoch."""
-        newest = max((event for event in self.story.snapshot() if event.kind == "leader"), key=lambda event: event.epoch)
+        counts = [event for event in self.story.snapshot() if event.kind == "leader"]
+        newest = max(counts, key=lambda event: event.epoch)
         return newest.node, newest.epoch
 
     def counts_on(self, epoch, times=2):
@@ -101,10 +102,16 @@ class Faults:
             self.story.follow(self.fleet.name(app), worker, again)
         self.follows(worker, since)
 
+    def counting_leader(self):
+        """The leader, once it has something to lose."""
+        _, epoch = self.leader()
+        self.counts_on(epoch, times=3)
+        return self.leader()
+
     # The faults.
 
     def stop(self):
-        worker, epoch = self.leader()
+        worker, epoch = self.counting_leader()
         at = self.fleet.docker("stop", self.fleet.sidecars[worker])
         self.succeeded("stop", worker, epoch, at, 1.0)
         code = self.fleet.inspect(self.fleet.sidecars[worker], "{{.State.ExitCode}}")
@@ -112,13 +119,13 @@ class Faults:
         self.back(worker)
 
     def kill(self):
-        worker, epoch = self.leader()
+        worker, epoch = self.counting_leader()
         at = self.fleet.docker("kill", self.fleet.sidecars[worker])
         self.succeeded("kill", worker, epoch, at, TTL + self.step + SLACK)
         self.back(worker)
 
     def pause(self):
-        worker, epoch = self.leader()
+        worker, epoch = self.counting_leader()
         containers = list(dict.fromkeys([self.fleet.sidecars[worker], self.fleet.apps[worker]]))
         moments = [self.fleet.docker("pause", container) for container in containers]
         led = self.succeeded("pause", worker, epoch, moments[0], TTL + self.step + SLACK)
@@ -134,7 +141,7 @@ class Faults:
         assert not wrote, f"{worker} counted after its pause: {wrote}"
 
     def disconnect(self):
-        worker, epoch = self.leader()
+        worker, epoch = self.counting_leader()
         at = self.fleet.network("disconnect", self.fleet.sidecars[worker])
         led = self.succeeded("disconnect", worker, epoch, at, TTL + self.step + SLACK)
         ended = self.ended(worker, epoch)
@@ -146,7 +153,7 @@ class Faults:
 
     def stop_app(self):
         """Only where the app has a container of its own: nobody counts, nothing breaks."""
-        worker, epoch = self.leader()
+        worker, epoch = self.counting_leader()
         app = self.fleet.apps[worker]
         stopped = self.fleet.docker("stop", app)
         # The sidecar goes on leading; the other apps go on following.

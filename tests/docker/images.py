@@ -49,8 +49,8 @@ def images(run_id, say):
             arguments = [f"RUST_IMAGE={private('rust')}", f"RUNTIME_IMAGE={private('runtime')}"]
         arguments += [f"VERSION={version()}"]
         say("building the image")
-        for target in ["build", "demo"]:
-            # The first would otherwise be left behind without a name.
+        for target in ["build", "build-demo", "demo"]:
+            # The others would otherwise be left behind without a name.
             build(target, private(target), arguments)
             made.append(private(target))
         if stand_ins:

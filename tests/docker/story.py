@@ -4,7 +4,6 @@ Every line carries the moment at which the engine received it: one clock for all
 
 import dataclasses
 import datetime
-import json
 import re
 import subprocess
 import threading
@@ -28,9 +27,15 @@ class Event:
     def of(node, at, line):
         found = COUNTER_LINE.search(line) or SIDECAR_LINE.search(line)
         pairs = dict(PAIR.findall(found.group(2))) if found else {}
-        number = lambda name: int(pairs[name]) if name in pairs else None
-        kind = found.group(1) if found else ""
-        return Event(at, node, kind, number("epoch"), number("counter"), line)
+        epoch, counter = (int(pairs[name]) if name in pairs else None for name in ("epoch", "counter"))
+        return Event(at, node, found.group(1) if found else "", epoch, counter, line)
+
+
+class Interrupted(Exception):
+    """The whole test is over; nobody waits any longer."""
+
+
+INTERRUPTED = threading.Event()
 
 
 class Story:
@@ -78,9 +83,12 @@ class Story:
                     if matches(event):
                         return event
                 seen = len(self.events)
+                if INTERRUPTED.is_set():
+                    raise Interrupted(what)
                 left = give_up - time.monotonic()
-                if left <= 0 or not self.told.wait(left) and time.monotonic() >= give_up:
-                    raise AssertionError(f"not within {seconds} s: {what}\n{self.tail()}")
+                if left <= 0:
+                    raise AssertionError(f"not within {seconds} s: {what}")
+                self.told.wait(min(left, 0.5))
 
     def snapshot(self):
         with self.told:
