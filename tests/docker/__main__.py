@@ -29,10 +29,10 @@ def say(text):
     print(f"[{time.monotonic() - STARTED:5.1f} s] {text}", flush=True)
 
 
-def check_image(built):
+def check_image(image):
     """What an operator looks at before he runs it."""
     def of(template):
-        return docker("image", "inspect", "--format", template, built.tenure)
+        return docker("image", "inspect", "--format", template, image)
 
     assert of("{{.Config.User}}") == "65532:65532"
     assert of("{{.Config.Entrypoint}}") == "[tenure]"
@@ -79,11 +79,11 @@ def first_answer(fleet, worker):
     return time.time() - at
 
 
-def play(file, compose, run_id, built):
+def play(file, compose, run_id, variables):
     """All faults on one compose file; its lines of the report, and what went wrong."""
     lines, trouble = [], None
     try:
-        with Fleet(file, compose, run_id, built.variables) as fleet:
+        with Fleet(file, compose, run_id, variables) as fleet:
             try:
                 check_fleet(fleet)
                 say(f"{file}: up")
@@ -115,11 +115,11 @@ def main():
         if compose_command() is None:
             need("docker-compose")
         compose = compose_command()
-        with images(run_id, say) as built:
-            notes = [check_image(built)]
+        with images(run_id, say) as variables:
+            notes = [check_image(variables["TENURE_IMAGE"])]
             say(f"three compose files, with {' '.join(compose)}")
             with ThreadPoolExecutor() as pool:
-                plays = [pool.submit(play, file, compose, run_id, built) for file in FILES]
+                plays = [pool.submit(play, file, compose, run_id, variables) for file in FILES]
                 try:
                     results = [each.result() for each in plays]
                 except BaseException:

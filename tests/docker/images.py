@@ -4,7 +4,6 @@ Where no registry is in reach, the images that the Dockerfile and the compose fi
 are stood in for by Debian packages: the same files, under private tags."""
 
 import contextlib
-import dataclasses
 import os
 import re
 import ssl
@@ -18,44 +17,40 @@ from engine import ROOT, docker, need, run
 BUILD_TIME = 900
 
 
-@dataclasses.dataclass
-class Images:
-    # Values of the variables that the compose files read.
-    variables: dict
-    stand_ins: bool
-
-    @property
-    def tenure(self):
-        return self.variables["TENURE_IMAGE"]
-
-
 @contextlib.contextmanager
 def images(run_id, say):
-    """Everything is built for this run and removed after it."""
+    """Everything is built for this run and removed after it. An image that the
+    environment names is taken as it is: TENURE_IMAGE=tenure:local make test-docker."""
+    given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     private = f"tenure-test/{{}}:{run_id}".format
     with contextlib.ExitStack() as stack:
         made = []
         stack.callback(remove, made)
-        stand_ins = not registry_in_reach()
-        arguments, variables = [], {"TENURE_IMAGE": private("demo")}
+        stand_ins = len(given) < len(VARIABLES) and not registry_in_reach()
+        variables, arguments = {}, [f"VERSION={version()}"]
         if stand_ins:
             say("no image registry in reach: stand-ins from Debian packages")
             need("mmdebstrap")
             pool = stack.enter_context(ThreadPoolExecutor())
             stores = pool.submit(stand_in, made, private("stores"), ["redis-server", "etcd-server"])
-            stand_in(made, private("runtime"), ["libc6", "libgcc-s1", "ca-certificates"])
-            stand_in(made, private("rust"), RUST_PACKAGES, with_toolchain())
             variables |= dict.fromkeys(["REDIS_IMAGE", "ETCD_IMAGE"], private("stores"))
-            arguments = [f"RUST_IMAGE={private('rust')}", f"RUNTIME_IMAGE={private('runtime')}"]
-        arguments += [f"VERSION={version()}"]
-        say("building the image")
-        for target in ["build", "build-demo", "demo"]:
-            # The others would otherwise be left behind without a name.
-            build(target, private(target), arguments)
-            made.append(private(target))
+        if "TENURE_IMAGE" not in given:
+            if stand_ins:
+                stand_in(made, private("runtime"), ["libc6", "libgcc-s1", "ca-certificates"])
+                stand_in(made, private("rust"), RUST_PACKAGES, with_toolchain())
+                arguments += [f"RUST_IMAGE={private('rust')}", f"RUNTIME_IMAGE={private('runtime')}"]
+            say("building the image")
+            # The stages too are named, or they would be left behind.
+            for target in ["build", "build-demo", "demo"]:
+                build(target, private(target), arguments)
+                made.append(private(target))
+            variables["TENURE_IMAGE"] = private("demo")
         if stand_ins:
             stores.result()
-        yield Images(variables, stand_ins)
+        yield variables | given
+
+
+VARIABLES = ["TENURE_IMAGE", "REDIS_IMAGE", "ETCD_IMAGE"]
 
 
 def registry_in_reach():
