@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 import urllib.error
 import urllib.request
@@ -14,12 +14,8 @@ from story import Story
 WORKERS = ["worker-1", "worker-2", "worker-3"]
 
 
-def compose_command():
-    """The plugin where there is one, else the older program."""
-    with contextlib.suppress(OSError, RuntimeError):
-        run("docker", "compose", "version")
-        return ["docker", "compose"]
-    return ["docker-compose"] if shutil.which("docker-compose") else None
+def containers(role):
+    return {worker: worker.replace("worker", role) for worker in WORKERS}
 
 
 class Fleet:
@@ -38,8 +34,8 @@ class Fleet:
         self.story = Story()
         # Where the sidecar's container is not the app's.
         apart = file == "sidecar"
-        self.sidecars = {worker: worker.replace("worker", "sidecar") if apart else worker for worker in WORKERS}
-        self.apps = {worker: worker.replace("worker", "app") if apart else worker for worker in WORKERS}
+        self.sidecars = containers("sidecar" if apart else "worker")
+        self.apps = containers("app" if apart else "worker")
 
     def __enter__(self):
         try:
@@ -53,9 +49,11 @@ class Fleet:
         return self
 
     def __exit__(self, *_):
+        # A failure or a signal may have come while one was paused; not every engine
+        # stops those.
+        ours = ["--filter", f"name={self.prefix}", "--filter", "status=paused"]
         with contextlib.suppress(RuntimeError):
-            # A paused container cannot be stopped by every engine.
-            for container in docker("ps", "--quiet", "--filter", "status=paused", "--filter", f"name={self.prefix}").split():
+            for container in docker("ps", "--quiet", *ours).split():
                 docker("unpause", container)
         run(*self.compose, "down", "--volumes", "--timeout", "2", seconds=120, env=self.environment)
         self.story.close()
@@ -97,6 +95,21 @@ class Fleet:
             return error.code, error.read().decode()
         except OSError:
             return None
+
+    def first_answer(self, worker):
+        """Seconds from `docker start` to an answer over HTTP, of a worker that follows."""
+        self.docker("stop", self.sidecars[worker])
+        at = self.start(self.sidecars[worker], worker)
+        give_up = time.monotonic() + 10
+        while self.ask(worker, "/livez") is None:
+            assert time.monotonic() < give_up, f"{worker} does not answer"
+            time.sleep(0.005)
+        return time.time() - at
+
+    def memory(self, worker):
+        """Resident kilobytes of a worker's sidecar process."""
+        table = docker("top", self.name(self.sidecars[worker]), "-o", "pid,rss,args")
+        return int(re.search(r"^\s*\d+\s+(\d+)\s+tenure run\b", table, re.MULTILINE).group(1))
 
     def status(self, worker):
         return json.loads(self.tenure(self.sidecars[worker], "status", "--json"))
