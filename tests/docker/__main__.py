@@ -91,7 +91,8 @@ def play(file, compose, run_id, variables):
                 break_it(fleet, verdict)
                 measure(fleet, verdict)
             except Exception:
-                verdict.trouble = f"{traceback.format_exc()}\nwhat was said last:\n{fleet.story.tail()}"
+                said = fleet.story.tail()
+                verdict.trouble = f"{traceback.format_exc()}\nwhat was said last:\n{said}"
     except Exception:
         verdict.trouble += traceback.format_exc()
     return verdict
@@ -110,7 +111,7 @@ def check_fleet(fleet):
         assert status == 200 and "<html" in page.lower(), f"{worker} has no page: {status}"
         for path in ("/checkpoint", "/leadership/stepdown"):
             answer = fleet.ask(worker, path, "POST")
-            assert answer and answer[0] in (404, 405), f"{worker}: POST {path} from outside: {answer}"
+            assert answer and answer[0] in (404, 405), f"{worker}: POST {path}: {answer}"
 
 
 def break_it(fleet, verdict):
@@ -131,9 +132,10 @@ def break_it(fleet, verdict):
 def measure(fleet, verdict):
     leader, _ = Faults(fleet).leader()
     follower = next(worker for worker in WORKERS if worker != leader)
-    resident = [f"{fleet.memory(worker) / 1024:.1f}" for worker in (leader, follower)]
+    resident = [fleet.memory(worker) / 1024 for worker in (leader, follower)]
     verdict.figures = [
-        f"{fleet.file}: resident memory of the sidecar, leader and follower: {' and '.join(resident)} MiB",
+        f"{fleet.file}: resident memory of the sidecar: {resident[0]:.1f} MiB where it leads, "
+        f"{resident[1]:.1f} MiB where it follows",
         f"{fleet.file}: docker start to the first answer: {fleet.first_answer(follower):.3f} s",
     ]
 

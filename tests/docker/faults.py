@@ -67,18 +67,19 @@ class Faults:
     def follows(self, worker, since, seconds=10.0):
         self.story.wait(
             f"{worker} follows", seconds,
-            lambda event: event.node == worker and event.kind == "following" and event.at > since,
+            lambda event: (event.node, event.kind) == (worker, "following") and event.at > since,
         )
 
     def succeeded(self, fault, worker, epoch, at, allowed):
         """Waits until another node leads and counts, in time."""
         def newer(kind):
-            return lambda event: event.kind == kind and event.node != worker and (event.epoch or 0) > epoch
+            return lambda event: event.kind == kind and event.node != worker and event.epoch > epoch
 
         led = self.story.wait(f"another node leads after {fault}", allowed + 5, newer("leading"))
         counted = self.story.wait(f"another app counts after {fault}", 5, newer("leader"))
         handover = Handover(
-            self.fleet.file, fault, led.at - at, counted.at - at, allowed, (epoch, led.epoch), counted.counter
+            self.fleet.file, fault, led.at - at, counted.at - at, allowed,
+            (epoch, led.epoch), counted.counter,
         )
         self.handovers.append(handover)
         assert handover.led <= allowed, f"too late:\n{HEADER}\n{handover.text()}"
@@ -90,7 +91,8 @@ class Faults:
         """The moment at which the old leader said of itself that it leads no more."""
         return self.story.wait(
             f"{worker} says that its tenure {epoch} is over", 2,
-            lambda event: event.node == worker and event.kind == "no longer leading" and event.epoch == epoch,
+            lambda event: (event.node, event.kind, event.epoch)
+            == (worker, "no longer leading", epoch),
         ).at
 
     def back(self, worker):
@@ -126,7 +128,8 @@ class Faults:
 
     def pause(self):
         worker, epoch = self.counting_leader()
-        containers = list(dict.fromkeys([self.fleet.sidecars[worker], self.fleet.apps[worker]]))
+        both = [self.fleet.sidecars[worker], self.fleet.apps[worker]]
+        containers = list(dict.fromkeys(both))
         moments = [self.fleet.docker("pause", container) for container in containers]
         led = self.succeeded("pause", worker, epoch, moments[0], TTL + self.step + SLACK)
         self.counts_on(led.epoch)
@@ -162,7 +165,10 @@ class Faults:
         while self.fleet.status(worker)["lease"]["renewed_at"] == renewed:
             assert time.monotonic() < give_up, f"{worker} renews no more without its app"
             time.sleep(0.2)
-        counted = [event for event in self.story.snapshot() if event.kind == "leader" and event.at > stopped + SLACK]
+        counted = [
+            event for event in self.story.snapshot()
+            if event.kind == "leader" and event.at > stopped + SLACK
+        ]
         assert not counted, f"counted while the leader's app was stopped: {counted}"
         self.fleet.start(app, worker)
         self.counts_on(epoch)

@@ -32,13 +32,15 @@ def images(run_id, say):
             say("no image registry in reach: stand-ins from Debian packages")
             need("mmdebstrap")
             pool = stack.enter_context(ThreadPoolExecutor())
-            stores = pool.submit(stand_in, made, private("stores"), ["redis-server", "etcd-server"])
+            packages = ["redis-server", "etcd-server"]
+            stores = pool.submit(stand_in, made, private("stores"), packages)
             variables |= dict.fromkeys(["REDIS_IMAGE", "ETCD_IMAGE"], private("stores"))
         if "TENURE_IMAGE" not in given:
             if stand_ins:
                 stand_in(made, private("runtime"), ["libc6", "libgcc-s1", "ca-certificates"])
                 stand_in(made, private("rust"), RUST_PACKAGES, with_toolchain())
-                arguments += [f"RUST_IMAGE={private('rust')}", f"RUNTIME_IMAGE={private('runtime')}"]
+                arguments.append(f"RUST_IMAGE={private('rust')}")
+                arguments.append(f"RUNTIME_IMAGE={private('runtime')}")
             say("building the image")
             # The stages too are named, or they would be left behind.
             for target in ["build", "build-demo", "demo"]:
@@ -82,7 +84,8 @@ RUST_PACKAGES = ["gcc", "libc6-dev", "protobuf-compiler", "coreutils", "dash", "
 def with_toolchain():
     """The host's own compiler, for the image that is built into the root $1."""
     sysroot = run("rustc", "--print", "sysroot", cwd=ROOT)
-    host = re.search(r"^host: (.*)", run("rustc", "--version", "--verbose", cwd=ROOT), re.M).group(1)
+    compiler = run("rustc", "--version", "--verbose", cwd=ROOT)
+    host = re.search(r"^host: (.*)", compiler, re.MULTILINE).group(1)
     return (
         'ln -s gcc "$1/usr/bin/cc"; mkdir -p "$1/usr/local/lib/rustlib"; '
         f'cp -r {sysroot}/bin "$1/usr/local/"; cp {sysroot}/lib/*.so* "$1/usr/local/lib/"; '

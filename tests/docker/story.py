@@ -19,15 +19,15 @@ class Event:
     at: float  # seconds since 1970
     node: str
     kind: str  # the first words of the line
-    epoch: int | None
-    counter: int | None
+    epoch: int  # 0 where the line names none
+    counter: int
     line: str
 
     @staticmethod
     def of(node, at, line):
         found = COUNTER_LINE.search(line) or SIDECAR_LINE.search(line)
         pairs = dict(PAIR.findall(found.group(2))) if found else {}
-        epoch, counter = (int(pairs[name]) if name in pairs else None for name in ("epoch", "counter"))
+        epoch, counter = (int(pairs.get(name, 0)) for name in ("epoch", "counter"))
         return Event(at, node, found.group(1) if found else "", epoch, counter, line)
 
 

@@ -57,8 +57,9 @@ class Judge(unittest.TestCase):
         self.condemns([("b", "follower leader=a")], "nobody counted")
 
     def test_what_a_sidecar_says(self):
-        line = '2026-01-01T00:00:00.5Z  INFO leading election=counter epoch=10'
-        self.assertEqual((told([("a", line)])[0].kind, told([("a", line)])[0].epoch), ("leading", 10))
+        line = "2026-01-01T00:00:00.5Z  INFO leading election=counter epoch=10"
+        event = told([("a", line)])[0]
+        self.assertEqual((event.kind, event.epoch), ("leading", 10))
 
     def test_the_engine_s_moments(self):
         self.assertAlmostEqual(seconds_of("1970-01-01T00:00:01.250000001Z"), 1.25)
