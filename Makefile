@@ -24,7 +24,8 @@ lab-redis: build
 	.ci/with-redis $(TENURE) lab --backend REDIS_URL --fault kill,stop,pause,cut $(LAB)
 
 test:
-	@.ci/need cc redis-server faketime
+	@.ci/need cc redis-server faketime etcd etcdctl pip3
+	@.ci/etcd-3.5
 	cargo test --all-features
 
 # Needs an engine that runs; with CI=true it installs and starts one, and stops it.
@@ -41,6 +42,7 @@ check:
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --features file -- -D warnings
 	cargo clippy --no-default-features --features redis -- -D warnings
+	cargo clippy --no-default-features --features etcd -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 
 bench:

@@ -15,6 +15,8 @@ mod api;
 mod cost;
 #[path = "figures/effort.rs"]
 mod effort;
+#[path = "figures/etcd.rs"]
+mod etcd;
 #[path = "figures/failover.rs"]
 mod failover;
 #[path = "figures/fleet.rs"]

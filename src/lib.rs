@@ -25,7 +25,7 @@
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
-//!                          machine <-'  '-> backend     memory, file, redis
+//!                          machine <-'  '-> backend     memory, file, redis, etcd
 //!                             |                |
 //!                             '----> lease <---'        words and rules, pure
 //!                                      |

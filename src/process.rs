@@ -246,6 +246,18 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
                 .map_err(|error| Problem::new(format!("--backend {}: {error}", config.target)))?;
             Ok(Arc::new(store))
         }
+        #[cfg(feature = "etcd")]
+        Target::Etcd(target) => {
+            let options = crate::backend::etcd::EtcdOptions {
+                target: target.clone(),
+                credentials: config.credentials.clone(),
+                call_timeout: config.timing.call_timeout(),
+            };
+            let store = crate::backend::etcd::EtcdStore::open(options, Arc::clone(clock));
+            Ok(Arc::new(
+                store.map_err(|error| Problem::new(error.to_string()))?,
+            ))
+        }
         #[cfg(feature = "redis")]
         Target::Redis(target) => {
             let options = crate::backend::redis::RedisOptions {

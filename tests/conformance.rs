@@ -15,6 +15,9 @@
     clippy::panic
 )]
 
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd_server;
 #[path = "support/fault.rs"]
 mod fault;
 #[path = "support/faulty.rs"]
@@ -100,5 +103,13 @@ macro_rules! suite {
 suite!(memory: crate::backends::memory::Memory);
 #[cfg(feature = "file")]
 suite!(file: crate::backends::file::File);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_4: crate::backends::etcd::Etcd34);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_5: crate::backends::etcd::Etcd35);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_4_cluster: crate::backends::etcd::Etcd34Cluster);
+#[cfg(feature = "etcd")]
+suite!(etcd_3_5_cluster: crate::backends::etcd::Etcd35Cluster);
 #[cfg(feature = "redis")]
 suite!(redis: crate::backends::redis::Redis);

@@ -12,16 +12,23 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]
 mod redis_tls;
 
 mod faults {
+    #[cfg(feature = "etcd")]
+    use super::etcd_server;
     use super::{certificates, redis_server, redis_tls};
 
     mod clocks;
     mod cluster;
+    #[cfg(feature = "etcd")]
+    mod etcd;
     mod forgetting;
     mod history;
     mod http;

@@ -1,6 +1,9 @@
 //! The lab as a user runs it: real processes, every fault, a verdict of zero.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd;
 #[path = "support/redis.rs"]
 mod redis;
 
@@ -126,4 +129,13 @@ fn a_store_that_is_not_there_is_said_at_once() {
         told.contains(&port.to_string()) && told.contains("start the store"),
         "{told}"
     );
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn on_etcd_nothing_is_lost_and_a_cut_off_leader_stops() {
+    let etcd = etcd::Etcd::single(etcd::Version::V3_5);
+    let faults = "cut,kill,stop,pause";
+    let report = sound(&["--backend", &etcd.url(), "--ttl", "2s", "--fault", faults]);
+    assert_course(&report, &["cut", "kill", "stop", "pause"]);
 }

@@ -53,7 +53,8 @@ pub const SETTINGS: &[Setting] = &[
         "URL",
         "Where the lease is kept: file (default; a directory of this user), file:///dir, redis, \
          redis://[user[:pass]@]host[:6379][/db], redis+sentinel://host,host/master, \
-         redis+cluster://host,host; rediss speaks TLS",
+         redis+cluster://host,host, etcd, etcd://[user[:pass]@]host[:2379][,host]; rediss and etcds \
+         speak TLS",
     ),
     many(
         "election",

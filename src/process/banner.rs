@@ -70,8 +70,7 @@ fn short(span: std::time::Duration) -> humantime::FormattedDuration {
 /// that `--config` takes.
 pub fn effective(config: &Config, json: bool) -> String {
     let timing = &config.timing;
-    // The store's own step is at most a millisecond on what this version serves.
-    let step = std::time::Duration::from_millis(1);
+    let step = config.target.expiry_step();
     let worst = timing.worst_case_failover(step, Default::default());
     let elections: Vec<&str> = config
         .elections

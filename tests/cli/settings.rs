@@ -157,7 +157,7 @@ fn each_wrong_value_is_named_with_its_mend() {
 
 #[test]
 fn schemes_of_other_versions_are_refused_by_name() {
-    for scheme in ["etcd", "etcds", "raft", "bully", "ring"] {
+    for scheme in ["raft", "bully", "ring"] {
         for text in [scheme.to_owned(), format!("{scheme}://h1:1")] {
             let told = problems(&run(&["run", "--backend", &text]));
             let line = &told[0];

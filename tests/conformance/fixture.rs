@@ -58,6 +58,11 @@ pub trait Fixture: Send + Sync + 'static {
         None
     }
 
+    /// How many answers a grant to one who waits for it takes, one after the other.
+    fn round_trips(&self) -> u32 {
+        1
+    }
+
     /// A lease that a test lets run out.
     fn short_ttl(&self) -> Duration {
         Duration::from_millis(300)
