@@ -46,7 +46,7 @@ FROM build AS build-demo
 RUN mkdir -p /counter/src && cp Cargo.lock /counter/ && \
     cp examples/counter.rs /counter/src/main.rs && \
     { printf '[package]\nname = "counter"\nedition = "2024"\n[dependencies]\n'; \
-      sed -n '/^minreq = /p' Cargo.toml; } > /counter/Cargo.toml && \
+      sed -n '/^ureq = /p' Cargo.toml; } > /counter/Cargo.toml && \
     cargo build --release --manifest-path /counter/Cargo.toml
 
 FROM tenure AS demo

@@ -31,7 +31,7 @@ test:
 # Needs an engine that runs; with CI=true it installs and starts one, and stops it.
 test-docker:
 	@.ci/need python3
-	python3 tests/docker
+	python3 -B tests/docker
 
 image:
 	docker build --target tenure --tag tenure:local .

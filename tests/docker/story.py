@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-COUNTER_LINE = re.compile(r"^(resumed|leader|refused|unknown|lost|follower)((?: \w+=\S+)+)$")
+COUNTER_LINE = re.compile(r"^(resumed|leader|stopped|follower)((?: \w+=\S*)+)$")
 SIDECAR_LINE = re.compile(r"INFO (leading|following|no longer leading|no leader known)\b(.*)$")
 PAIR = re.compile(r'(\w+)="?([^\s"]+)')
 
@@ -111,7 +111,7 @@ def judge(events):
     last value that was counted."""
     tenures = {}
     for event in events:
-        if event.kind in ("resumed", "leader", "refused", "unknown") and event.epoch:
+        if event.kind in ("resumed", "leader", "stopped"):
             tenures.setdefault(event.epoch, []).append(event)
     counted = None
     for epoch, acts in sorted(tenures.items()):
