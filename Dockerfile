@@ -8,9 +8,6 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /tenure
-# etcd's protocol is compiled from its own description.
-RUN command -v protoc >/dev/null || \
-    { apt-get update && apt-get install -y --no-install-recommends protobuf-compiler; }
 # The dependencies alone, so that they are compiled again only where they change. The
 # targets that the manifest names are left out: their files are not here yet.
 COPY Cargo.toml Cargo.lock ./

@@ -69,7 +69,7 @@ def build(target, tag, arguments):
     for argument in arguments:
         words += ["--build-arg", argument]
     # The host's way to the registries of packages, whatever that is.
-    docker("build", "--network", "host", *words, ROOT, seconds=BUILD_TIME)
+    docker("build", "--force-rm", "--network", "host", *words, ROOT, seconds=BUILD_TIME)
 
 
 def version():
@@ -78,7 +78,7 @@ def version():
 
 
 # What `rust:1-bookworm` has that the build uses.
-RUST_PACKAGES = ["gcc", "libc6-dev", "protobuf-compiler", "coreutils", "dash", "sed"]
+RUST_PACKAGES = ["gcc", "libc6-dev", "coreutils", "dash", "sed"]
 
 
 def with_toolchain():
