@@ -107,6 +107,28 @@ async fn a_killed_member_costs_no_lease() {
     recorder.check();
 }
 
+/// The member that leads the cluster stands still for longer than a lease, and goes on
+/// as if nothing had been (etcd#15247): no two nodes lead at once, and no epoch goes
+/// back. Whether the leader keeps its lease depends on how soon the others elect.
+#[tokio::test]
+async fn a_stuck_leader_of_the_cluster_makes_no_two_leaders() {
+    for version in [Version::V3_4, Version::V3_5] {
+        let etcd = Etcd::cluster(version);
+        let recorder = Arc::default();
+        let stuck = raft_leader(&etcd);
+        let nodes = ["one", "two"].map(|id| node(&url_with_first(&etcd, stuck), id, &recorder));
+        let led = || nodes.iter().find_map(Node::leads);
+        let first = until(|| async { led() }, Option::is_some).await;
+        etcd.pause(stuck);
+        pause(Duration::from_secs(7)).await;
+        etcd.resume(stuck);
+        let last = until(|| async { led() }, Option::is_some).await;
+        assert!(last >= first, "{last:?} after {first:?}");
+        pause(Duration::from_secs(2)).await;
+        recorder.check();
+    }
+}
+
 /// Without most of the members nothing is certain, and it is said; with them it heals.
 #[tokio::test]
 async fn a_lost_quorum_is_told_and_heals() {

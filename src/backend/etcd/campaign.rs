@@ -187,6 +187,7 @@ impl Attempt<'_> {
         match &register.state {
             Some(state) => change.state(&Stored {
                 granted_ms: millis(lease.ttl),
+                raft_term: record.raft_term,
                 ..Stored::of(state)
             }),
             None => Ok(change),

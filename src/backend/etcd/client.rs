@@ -61,8 +61,10 @@ impl Client {
         Ok(self)
     }
 
+    /// Who the member is. It tells so without its cluster, too.
     pub(super) async fn status(&self) -> Result<StatusResponse, Status> {
-        self.call("/etcdserverpb.Maintenance/Status", StatusRequest {})
+        let request = self.signed(StatusRequest {});
+        self.unary("/etcdserverpb.Maintenance/Status", request)
             .await
     }
 
@@ -136,15 +138,20 @@ impl Client {
         })
     }
 
-    /// What every request carries: who asks, and that a member that is cut off from its
-    /// cluster is to say so rather than to keep silent.
-    fn dressed<T>(&self, message: T) -> Request<T> {
+    /// Who asks.
+    fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        metadata.insert("hasleader", MetadataValue::from_static("true"));
         if let Some(token) = &self.token {
-            metadata.insert("token", token.clone());
+            request.metadata_mut().insert("token", token.clone());
         }
+        request
+    }
+
+    /// A member that is cut off from its cluster is to say so rather than to keep silent.
+    fn needing_a_leader<T>(&self, message: T) -> Request<T> {
+        let mut request = self.signed(message);
+        let needed = MetadataValue::from_static("true");
+        request.metadata_mut().insert("hasleader", needed);
         request
     }
 
@@ -161,12 +168,17 @@ impl Client {
         Q: prost::Message + Default + 'static,
         A: prost::Message + Default + 'static,
     {
+        self.unary(name, self.needing_a_leader(message)).await
+    }
+
+    async fn unary<Q, A>(&self, name: &'static str, request: Request<Q>) -> Result<A, Status>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
         let codec: ProstCodec<Q, A> = ProstCodec::default();
-        let answer = self
-            .ready()
-            .await?
-            .unary(self.dressed(message), path(name), codec)
-            .await?;
+        let mut grpc = self.ready().await?;
+        let answer = grpc.unary(request, path(name), codec).await?;
         Ok(answer.into_inner())
     }
 
@@ -180,7 +192,7 @@ impl Client {
         A: prost::Message + Default + 'static,
     {
         let codec: ProstCodec<Q, A> = ProstCodec::default();
-        let requests = self.dressed(ReceiverStream::new(queue));
+        let requests = self.needing_a_leader(ReceiverStream::new(queue));
         let answers = self
             .ready()
             .await?

@@ -109,14 +109,14 @@ impl Election {
         let request = change.request();
         let tell = |live: Live| {
             let request: TxnRequest = request.clone();
-            async move { live.client.txn(request).await }
+            async move { Ok((live.client.txn(request).await?, live.ends_early)) }
         };
-        let answer = self.link().tell(deadline, tell).await?;
+        let (answer, ends_early) = self.link().tell(deadline, tell).await?;
         let look = answer.responses.last();
         let found = look.and_then(|look| look.range.as_ref());
         let found = found.map_or([].as_slice(), |found| found.kvs.as_slice());
-        let record =
-            Record::read(&self.topic.keys, answer.header.as_ref(), found).map_err(Failure::of)?;
+        let record = Record::read(&self.topic.keys, answer.header.as_ref(), found, ends_early)
+            .map_err(Failure::of)?;
         let record = self.topic.learn(record);
         Ok(if answer.succeeded {
             Committed::Applied(record)
@@ -203,9 +203,12 @@ impl Election {
 
     async fn read_all(&self, deadline: Deadline) -> Result<(Record, StoredCheckpoint), StoreError> {
         let keys = &self.topic.keys;
-        let ask = |live: Live| async move { live.client.range(range(keys.all())).await };
-        let answer = self.link().ask(deadline, ask).await?;
-        let record = Record::read(keys, answer.header.as_ref(), &answer.kvs)?;
+        let ask = |live: Live| async move {
+            let answer = live.client.range(range(keys.all())).await?;
+            Ok((answer, live.ends_early))
+        };
+        let (answer, ends_early) = self.link().ask(deadline, ask).await?;
+        let record = Record::read(keys, answer.header.as_ref(), &answer.kvs, ends_early)?;
         Ok((record, checkpoint::read(keys, &answer.kvs)?))
     }
 

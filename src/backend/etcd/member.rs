@@ -27,6 +27,8 @@ pub(super) struct Live {
     pub name: Arc<str>,
     /// Which connection of which member it is.
     pub via: Via,
+    /// Its version may end a lease before its time; see [`super::record`].
+    pub ends_early: bool,
     loaded: Arc<Loaded>,
     driver: Driver,
 }
@@ -185,12 +187,14 @@ impl Member {
             attempts.failed = 0;
             attempts.made == 1
         };
-        if first && connection::has_known_lease_bugs(&opened.version) {
+        let ends_early = connection::has_known_lease_bugs(&opened.version);
+        if first && ends_early {
             tracing::warn!(
                 store = %self.name,
                 version = %opened.version,
-                "this etcd has a known bug with leases (etcd#15247): a member that hung while it \
-                 led may keep a lease alive that has ended; update to 3.4.31, 3.5.13 or newer"
+                "this etcd has a known bug (etcd#15247): a member that hung while it led may end \
+                 a lease that lives; so after a change of its leader, a crash of ours costs one \
+                 TTL more. Update to 3.4.31, 3.5.13 or newer"
             );
         }
         let live = Live {
@@ -200,6 +204,7 @@ impl Member {
                 member: self.number,
                 generation,
             },
+            ends_early,
             loaded,
             driver: opened.driver,
         };

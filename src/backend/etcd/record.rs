@@ -61,6 +61,9 @@ pub(super) struct Stored {
     /// Who may try first after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer: Option<NodeId>,
+    /// The term of the cluster's own leader when it was granted, or an earlier one.
+    #[serde(default)]
+    pub raft_term: u64,
     /// An etcd lease that must be dead before a hold begins to count: its holder may
     /// have been told that it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +87,7 @@ impl Stored {
             cluster: state.server.clone(),
             ended: state.ended,
             prefer: None,
+            raft_term: 0,
             revoke: None,
             checkpoint: state.checkpoint,
         }
@@ -96,6 +100,10 @@ pub(super) struct Record {
     pub revision: i64,
     /// The cluster that holds it, in hex.
     cluster: String,
+    /// The term of the cluster's own leader.
+    pub raft_term: u64,
+    /// This etcd may end a lease before its time after it has changed its leader.
+    ends_early: bool,
     pub leader: Option<Entry<Owner>>,
     /// Goes with the leader's etcd lease, and not when the leader key is deleted.
     pub lease: Option<Entry<Owner>>,
@@ -112,11 +120,14 @@ impl Record {
         keys: &Keys,
         header: Option<&Header>,
         found: &[KeyValue],
+        ends_early: bool,
     ) -> Result<Self, StoreError> {
         let header = header.copied().unwrap_or_default();
         let mut record = Self {
             revision: header.revision,
             cluster: format!("{:x}", header.cluster_id),
+            raft_term: header.raft_term,
+            ends_early,
             leader: None,
             lease: None,
             hold: None,
@@ -202,7 +213,7 @@ impl Record {
         let stored = &self.state.as_ref()?.value;
         // A hold counts from when the lease that it waits out is surely dead.
         let holds = self.hold.is_some() || stored.revoke.is_some();
-        let lives = self.lease.is_some();
+        let lives = self.lease.is_some() || self.may_have_ended_early(stored);
         Some(State {
             epoch: stored.epoch,
             session: stored.session.clone(),
@@ -217,6 +228,14 @@ impl Record {
             ended: stored.ended,
             checkpoint: stored.checkpoint,
         })
+    }
+
+    /// A member that led the cluster and hung goes on as if it still led: it ends leases
+    /// that its successor has prolonged (etcd#15247, etcd#20418). So where the cluster
+    /// has had another leader since the grant, the end of a lease that nobody released
+    /// tells nothing; it is treated as if somebody had deleted the keys.
+    fn may_have_ended_early(&self, stored: &Stored) -> bool {
+        self.ends_early && stored.raft_term != self.raft_term
     }
 
     /// The state that a lease tells of, where nothing else is left: somebody deleted all

@@ -134,9 +134,9 @@ impl Election {
             return Ok(change);
         };
         let stored = record.state.as_ref().map(|state| &state.value);
-        let granted_ms = stored.map_or(state.ttl_ms, |stored| stored.granted_ms);
         change.state(&Stored {
-            granted_ms,
+            granted_ms: stored.map_or(state.ttl_ms, |stored| stored.granted_ms),
+            raft_term: stored.map_or(0, |stored| stored.raft_term),
             prefer: prefer.cloned(),
             ..Stored::of(state)
         })

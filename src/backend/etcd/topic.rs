@@ -102,9 +102,13 @@ impl Topic {
     /// [`StoreError`] where nobody answers for sure.
     pub(super) async fn read(&self, deadline: Deadline) -> Result<Arc<Record>, StoreError> {
         let request = || range(self.keys.of_lease());
-        let ask = |live: Live| async move { live.client.range(request()).await };
-        let answer = self.link.ask(deadline, ask).await?;
-        let record = Record::read(&self.keys, answer.header.as_ref(), &answer.kvs)?;
+        let ask = |live: Live| async move {
+            let answer = live.client.range(request()).await?;
+            Ok((answer, live.ends_early))
+        };
+        let (answer, ends_early) = self.link.ask(deadline, ask).await?;
+        let header = answer.header.as_ref();
+        let record = Record::read(&self.keys, header, &answer.kvs, ends_early)?;
         let set_back = |known: Arc<Record>| known.revision > record.revision;
         if self.known().is_some_and(set_back) {
             self.forget();
@@ -162,6 +166,9 @@ impl Topic {
 
     /// Takes changes in and tells them, each revision by itself.
     fn hear(&self, record: &mut Record, response: &WatchResponse) -> Result<(), StoreError> {
+        if let Some(header) = &response.header {
+            record.raft_term = record.raft_term.max(header.raft_term);
+        }
         let of = |event: &super::rpc::Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         for changes in response.events.chunk_by(|a, b| of(a) == of(b)) {
             let before = record.leader.as_ref().map(|leader| leader.value.epoch);
