@@ -23,6 +23,7 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
+//!          |         '--> child ----^|  |     the app, under its guard
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis, etcd
@@ -66,6 +67,7 @@
 
 pub mod api;
 pub mod backend;
+mod child;
 pub mod cli;
 mod client;
 pub mod config;

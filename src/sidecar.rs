@@ -1,5 +1,6 @@
 //! The only loop: drives one machine per election over one connection to a store.
 
+mod abstention;
 mod callbacks;
 mod calls;
 mod checkpoint;
@@ -11,10 +12,12 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub use abstention::Abstention;
 pub use checkpoint::{CheckpointError, Condition};
 pub use driver::Departure;
 pub use election::{Election, Validation};
@@ -41,9 +44,10 @@ pub struct Options {
     pub timing: Timing,
     /// Where the highest epoch seen is kept across restarts.
     pub state_dir: Option<PathBuf>,
-    /// An app has to be stopped after each leadership, and
-    /// [`Election::drained`] will be called then.
-    pub drains: bool,
+    /// An app has to be stopped after each leadership, and [`Election::drained`] will be
+    /// called then. On a voluntary step-down the lease is renewed for that long meanwhile;
+    /// what drains for longer finds it running out.
+    pub drain: Option<Duration>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -57,7 +61,7 @@ impl Options {
             profile,
             timing,
             state_dir: None,
-            drains: false,
+            drain: None,
             clock: Arc::new(BootClock),
         }
     }
@@ -165,12 +169,13 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
     let settings = Settings {
         node: options.profile.node.clone(),
         timing: options.timing,
-        drains: options.drains,
+        drain: options.drain,
         seed: fastrand::u64(..),
     };
     let machine = Machine::new(settings, caller.memory.epoch());
     let (publish, snapshots) = tokio::sync::watch::channel(Arc::new(machine.snapshot().clone()));
     let (send, commands) = mpsc::channel(COMMAND_BACKLOG);
+    let (abstain, abstentions) = tokio::sync::watch::channel(abstention::Abstentions::default());
     let history = Arc::new(history::History::default());
     let last_turn = Arc::new(AtomicU64::new(options.clock.now().as_nanos()));
     let driver = driver::Driver {
@@ -179,6 +184,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         caller: caller.clone(),
         hints: caller.backend.changes(),
         commands,
+        abstentions,
         snapshots: publish,
         history: Arc::clone(&history),
         last_turn: Arc::clone(&last_turn),
@@ -189,6 +195,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         clock: Arc::clone(&options.clock),
         snapshots,
         commands: send,
+        abstentions: abstain,
         history,
         last_turn,
         last_known: election::LastKnown::default(),
