@@ -11,13 +11,16 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 mod banner;
+mod beside;
 mod ending;
 mod output;
+mod supervised;
 mod telling;
 
 pub use banner::effective;
 
 use banner::Banner;
+use beside::Beside;
 use ending::{Signals, until_end};
 use output::{Outlet, Output};
 use telling::tell_status;
@@ -29,7 +32,8 @@ use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
-use crate::sidecar::{Options, Sidecar, StartError};
+use crate::sidecar::{Options, Part, Sidecar, StartError};
+use crate::systemd::{ServiceManager, watchdog};
 use crate::time::{BootClock, Clock};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
@@ -161,6 +165,7 @@ impl Prepared {
             store,
             clock,
         } = self;
+        let manager = ServiceManager::of_environment();
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
@@ -170,7 +175,11 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drain: config.app.is_some().then_some(config.drain_timeout),
+            drain: config.drains().then_some(config.drain_timeout),
+            priority: config.priority,
+            has_health: config.app_health.is_some(),
+            // Twice in the time that systemd waits: one may be late.
+            heartbeat: manager.as_ref().and(watchdog()).map(|span| span / 2),
             clock,
         };
         let mut signals = match Signals::new() {
@@ -188,7 +197,8 @@ impl Prepared {
             guarantees: &store.guarantees(),
             api: &address.api_url,
         };
-        let app = match run_app(&sidecar, config, &address.api_url) {
+        let (hooks, apps) = drains(&sidecar, config);
+        let app = match run_app(&sidecar, config, &address.api_url, apps) {
             Ok(app) => app,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };
@@ -203,6 +213,10 @@ impl Prepared {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
+        let beside = match Beside::start(&sidecar, &shared, config, hooks, manager) {
+            Ok(beside) => beside,
+            Err(problem) => return refuse(&[problem]),
+        };
         if let Some(companion) = companion {
             let url = address.api_url.clone();
             std::thread::spawn(move || companion(url));
@@ -211,10 +225,12 @@ impl Prepared {
             exit = until_end(&sidecar, config, output, app.as_ref(), &mut signals) => exit,
             () = tell_status(&shared, config, said(config, output)) => Exit::Ok,
         };
+        beside.stopping();
         // The API goes on answering "not leader" while the lease is given back.
         if let Err(aborted) = ending::stop(sidecar, config, app, &mut signals).await {
             return aborted;
         }
+        beside.finish().await;
         let _ = stop_api.send(true);
         // Bounded by the listener's own goodbye.
         let _ = tokio::task::spawn_blocking(move || api.join()).await;
@@ -230,10 +246,31 @@ fn said<'a>(config: &Config, output: &'a Output) -> &'a Outlet {
     }
 }
 
+/// Who has to be done before a lease is given back: the hooks of all elections first,
+/// which ask the apps to drain, then the app that is run.
+fn drains(sidecar: &Sidecar, config: &Config) -> (Vec<Part>, Vec<Part>) {
+    let (mut hooks, mut apps) = (Vec::new(), Vec::new());
+    let count = usize::from(config.hook.is_some()) + usize::from(config.app.is_some());
+    for election in sidecar.elections() {
+        let mut parts = election.drained_by(count).into_iter();
+        if config.hook.is_some() {
+            hooks.extend(parts.next());
+        }
+        apps.extend(parts.next());
+    }
+    (hooks, apps)
+}
+
 /// Begins to run the app, where there is one. Without one, the first process of a
 /// container has the dead to bury all the same.
-fn run_app(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result<Option<Running>> {
-    let (Some(app), Some(election)) = (&config.app, sidecar.elections().first()) else {
+fn run_app(
+    sidecar: &Sidecar,
+    config: &Config,
+    api_url: &str,
+    parts: Vec<Part>,
+) -> std::io::Result<Option<Running>> {
+    let first = sidecar.elections().first().zip(parts.into_iter().next());
+    let (Some(app), Some((election, part))) = (&config.app, first) else {
         if rustix::process::getpid().is_init() {
             tokio::spawn(child::reap_orphans());
         }
@@ -242,6 +279,7 @@ fn run_app(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result
     let setup = Setup {
         app: app.clone(),
         election: election.clone(),
+        part,
         api_url: api_url.to_owned(),
         drain_timeout: config.drain_timeout,
         once: config.once,

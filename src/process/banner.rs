@@ -19,7 +19,8 @@ impl Banner<'_> {
     /// For people, or one JSON line where logs are JSON too.
     pub fn text(&self) -> String {
         let timing = &self.config.timing;
-        let worst = timing.worst_case_failover(self.guarantees.expiry_step, Default::default());
+        let worst =
+            timing.worst_case_failover(self.guarantees.expiry_step, self.config.largest_delay());
         let elections: Vec<&str> = self
             .config
             .elections
@@ -71,13 +72,14 @@ fn short(span: std::time::Duration) -> humantime::FormattedDuration {
 pub fn effective(config: &Config, json: bool) -> String {
     let timing = &config.timing;
     let step = config.target.expiry_step();
-    let worst = timing.worst_case_failover(step, Default::default());
+    let worst = timing.worst_case_failover(step, config.largest_delay());
     let elections: Vec<&str> = config
         .elections
         .iter()
         .map(crate::lease::ElectionName::as_str)
         .collect();
     let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
+    let (hook, health) = (config.hook.as_ref(), config.app_health.as_ref());
     #[cfg_attr(not(feature = "wire"), allow(unused_mut))]
     let mut settings = json!({
         "backend": config.target.to_string(),
@@ -89,6 +91,16 @@ pub fn effective(config: &Config, json: bool) -> String {
         "call-timeout": short(timing.call_timeout()).to_string(),
         "drift": timing.drift().to_string(),
         "stop-budget": short(timing.stop_budget()).to_string(),
+        "hook": hook.map(|hook| hook.url.to_string()),
+        "hook-secret-file": hook.and_then(|hook| hook.secret_file.as_ref()),
+        "allow-remote-hook": hook.map(|hook| hook.remote),
+        "hook-timeout": optional(hook.map(|hook| hook.timeout)),
+        "drain-timeout": short(config.drain_timeout).to_string(),
+        "app-health": health.map(|check| check.url.to_string()),
+        "app-health-every": optional(health.map(|check| check.every)),
+        "app-health-failures": health.map(|check| check.failures),
+        "on-unhealthy": health.map(|check| check.on_unhealthy.as_str()),
+        "priority": config.priority,
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
         "redis-wait": config.redis_wait,
@@ -96,7 +108,6 @@ pub fn effective(config: &Config, json: bool) -> String {
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
-        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
