@@ -118,6 +118,11 @@ class Faults:
         self.succeeded("stop", worker, epoch, at, 1.0)
         code = self.fleet.inspect(self.fleet.sidecars[worker], "{{.State.ExitCode}}")
         assert code == "0", f"{worker} ended with {code} after docker stop"
+        self.story.wait(
+            "the log says that docker stop handed over, and what docker kill would show", 2,
+            lambda event: event.node == worker and "handed over" in event.line
+            and "docker kill" in event.line and event.at > at,
+        )
         self.back(worker)
 
     def kill(self):
