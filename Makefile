@@ -23,7 +23,8 @@ lab-redis: build
 	.ci/with-redis $(TENURE) lab --backend REDIS_URL --fault kill,stop,pause,cut $(LAB)
 
 test:
-	@.ci/need cc redis-server faketime
+	@.ci/need cc redis-server faketime promtool
+	@.ci/schemathesis
 	cargo test --all-features
 
 check:
@@ -35,7 +36,7 @@ check:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 
 bench:
-	@.ci/need cc redis-server
+	@.ci/need cc redis-server wrk
 	cargo bench --bench figures
 
 install:

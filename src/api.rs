@@ -2,10 +2,13 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod door;
 mod extract;
 mod guard;
 mod leadership;
 mod listener;
+mod metrics;
+mod openapi;
 mod problem;
 mod process;
 mod route;
@@ -14,12 +17,12 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-
-pub use listener::serve;
+pub use door::Door;
+pub use listener::{Listener, serve};
 pub use status::Status;
 
-use crate::backend::Guarantees;
+use crate::backend::{Guarantees, Store};
+use crate::bearer::TokenFile;
 use crate::lease::{SessionId, Timing};
 use crate::sidecar::{Election, Sidecar};
 
@@ -30,10 +33,21 @@ pub struct Shared(Arc<Context>);
 /// See [`Shared`].
 pub struct Context {
     elections: Vec<Election>,
+    store: Arc<dyn Store>,
     guarantees: Guarantees,
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
+    tokens: Option<Arc<TokenFile>>,
+}
+
+/// Who may ask.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Names, beside loopback ones, that a `Host` header may carry.
+    pub allow_hosts: Vec<String>,
+    /// The tokens of which a client must show one.
+    pub tokens: Option<Arc<TokenFile>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -44,22 +58,30 @@ impl std::ops::Deref for Shared {
 }
 
 impl Shared {
-    /// The API of a running sidecar. `boot_id` is new at each start; `allow_hosts`
-    /// are names, beside loopback ones, that a `Host` header may carry.
+    /// The API of a running sidecar. `boot_id` is new at each start.
     #[must_use]
-    pub fn new(sidecar: &Sidecar, boot_id: SessionId, allow_hosts: Vec<String>) -> Self {
+    pub fn new(sidecar: &Sidecar, boot_id: SessionId, admission: Admission) -> Self {
         Self(Arc::new(Context {
             elections: sidecar.elections().to_vec(),
+            store: Arc::clone(sidecar.store()),
             guarantees: sidecar.guarantees(),
             store_address: sidecar.store_address(),
             boot_id,
-            allow_hosts,
+            allow_hosts: admission.allow_hosts,
+            tokens: admission.tokens,
         }))
     }
 
-    /// The routes, ready to be served.
-    pub fn router(&self) -> Router {
-        route::router(self.clone())
+    /// The API, for those who may ask.
+    #[must_use]
+    pub fn api(&self) -> Door {
+        Door::new(route::api(self.clone()), Some(self.clone()))
+    }
+
+    /// The probes, for anybody; with the status where `status` is set.
+    #[must_use]
+    pub fn probes(&self, status: bool) -> Door {
+        Door::new(route::probes(self.clone(), status), None)
     }
 
     /// The elections, in the order of the options.

@@ -4,6 +4,7 @@
 //! keeps the rules of [`crate::lease::register`] and says in its [`Guarantees`] what
 //! they are worth there.
 
+mod clock;
 mod guarantees;
 
 #[cfg(feature = "file")]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+pub use clock::StoreClock;
 pub use guarantees::{Answer, Guarantees, Scope};
 
 use crate::lease::{
@@ -37,6 +39,12 @@ pub trait Store: Send + Sync {
 
     /// Where it is, for people; without secrets.
     fn address(&self) -> String;
+
+    /// By how many milliseconds its clock has moved further than this machine's since
+    /// its first answer; zero where it has none of its own, or tells none.
+    fn clock_step_ms(&self) -> i64 {
+        0
+    }
 
     /// One election on it. Asks the store nothing.
     fn election(&self, name: &ElectionName) -> Arc<dyn Backend>;

@@ -3,15 +3,16 @@
 
 #[cfg(feature = "wire")]
 mod credentials;
+mod listen;
 mod raw;
 mod setting;
 mod target;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use listen::{Listen, Listeners};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
@@ -81,10 +82,8 @@ pub struct Config {
     pub url: Option<String>,
     /// The durations of the lease.
     pub timing: Timing,
-    /// The API's address.
-    pub listen: SocketAddr,
-    /// Hosts beside loopback ones.
-    pub allow_hosts: Vec<String>,
+    /// Where the API is served, and to whom.
+    pub listeners: Listeners,
     /// The node's memory.
     pub state_dir: Option<PathBuf>,
     /// Exit where leadership is not had by then.
@@ -114,8 +113,7 @@ impl Config {
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
         let timing = reader.timing();
-        let listen = reader.read("listen", loopback);
-        let allow_hosts = reader.allow_hosts();
+        let listeners = reader.listeners();
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -136,8 +134,7 @@ impl Config {
                 id,
                 url,
                 timing,
-                listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
-                allow_hosts,
+                listeners,
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -219,24 +216,6 @@ impl Reader<'_> {
         names
     }
 
-    fn allow_hosts(&mut self) -> Vec<String> {
-        let Some(given) = self.raw.get("allow-host") else {
-            return Vec::new();
-        };
-        for host in &given.values {
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            let name = !host.is_empty() && host.bytes().all(letter);
-            if !name && host.parse::<IpAddr>().is_err() {
-                self.problems.push(Problem::new(format!(
-                    "{} {host}: it is no host name; write it as in a URL, without scheme and \
-                     port, such as sidecar.internal",
-                    given.place()
-                )));
-            }
-        }
-        given.values.clone()
-    }
-
     /// The parts have defaults that depend on the TTL; the sum is judged only where
     /// each part could be read.
     fn timing(&mut self) -> Option<Timing> {
@@ -306,21 +285,4 @@ fn app_url(text: &str) -> Result<String, Problem> {
         Some(uri) if uri.scheme().is_some() && uri.authority().is_some() => Ok(text.to_owned()),
         _ => Err(Problem::new("it is no URL; write it as http://host:port")),
     }
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, Problem> {
-    let literal = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.to_owned(),
-    };
-    let address: SocketAddr = literal.parse().map_err(|_| {
-        Problem::new("it is no address; write it as 127.0.0.1:4040, with port 0 for a free one")
-    })?;
-    if !address.ip().is_loopback() {
-        return Err(Problem::new(
-            "the API steps leaders down without a login, and this version serves it on the \
-             loopback only; use 127.0.0.1 or [::1]",
-        ));
-    }
-    Ok(address)
 }

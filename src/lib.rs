@@ -66,6 +66,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod bearer;
 pub mod cli;
 mod client;
 pub mod config;

@@ -6,6 +6,8 @@ mod checkpoint;
 mod driver;
 mod election;
 mod history;
+mod metrics;
+mod tally;
 mod watch;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ pub use checkpoint::{CheckpointError, Condition};
 pub use driver::Departure;
 pub use election::{Election, Validation};
 pub use history::Entry;
+pub use metrics::{Delivery, Histogram, Metrics};
 pub use watch::Watch;
 
 use crate::backend::{Guarantees, Store};
@@ -114,6 +117,8 @@ impl Sidecar {
                 timing: options.timing,
                 backend: store.election(name),
                 memory,
+                clock: Arc::clone(&options.clock),
+                metrics: Arc::new(Metrics::new(options.clock.now())),
             };
             let (election, driver) = join(caller, options);
             loops.spawn(driver.run());
@@ -142,6 +147,12 @@ impl Sidecar {
     #[must_use]
     pub fn store_address(&self) -> String {
         self.store.address()
+    }
+
+    /// The store that they are on.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Leaves every election in order: not leader, app drained, lease released.

@@ -10,6 +10,8 @@ mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "api/bearer.rs"]
+mod bearer;
 #[path = "api/checkpoint.rs"]
 mod checkpoint;
 #[path = "api/guard.rs"]
@@ -18,6 +20,12 @@ mod guard;
 mod hostile;
 #[path = "api/leadership.rs"]
 mod leadership;
+#[path = "api/listeners.rs"]
+mod listeners;
+#[path = "api/metrics.rs"]
+mod metrics;
+#[path = "api/openapi.rs"]
+mod openapi;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/token.rs"]

@@ -1,70 +1,84 @@
 //! The body of `/status`, computed anew for each answer.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Shared;
+use super::{Shared, openapi};
 use crate::lease::{Epoch, NodeId};
 use crate::machine::{Snapshot, State};
 use crate::sidecar::Election;
 use crate::time::{Moment, UnixMs, millis};
 
 /// What `/status` says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Status {
     election: String,
+    #[schema(value_type = String)]
     id: NodeId,
     /// The state, true as of `time`.
+    #[schema(value_type = openapi::StateName)]
     pub state: State,
     /// Whether this node leads, as of `time`.
     pub is_leader: bool,
     /// Who leads, where known.
     pub leader: Option<Leader>,
     /// The token to write with, while leading.
+    #[schema(value_type = Option<openapi::Epoch>)]
     pub fence_token: Option<Epoch>,
+    #[schema(value_type = Option<openapi::Epoch>)]
     term: Option<Epoch>,
     lease: Lease,
     backend: Backend,
+    #[schema(value_type = Option<Object>)]
     health: Option<()>,
+    #[schema(value_type = Option<Object>)]
     child: Option<()>,
     timing: Timing,
     boot_id: String,
     /// Rises by one with every event.
     pub revision: u64,
     version: &'static str,
+    #[schema(format = DateTime)]
     time: String,
 }
 
 /// The leader, as `/status` names it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Leader {
     /// Its label.
+    #[schema(value_type = String)]
     pub id: NodeId,
     /// Where clients reach its app.
     pub url: Option<String>,
+    #[schema(format = DateTime)]
     since: Option<String>,
     /// The tenure's number.
+    #[schema(value_type = openapi::Epoch)]
     pub epoch: Epoch,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Lease {
     ttl_ms: u64,
     remaining_ms: Option<u64>,
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
+    #[schema(format = DateTime)]
     renewed_at: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Backend {
     kind: &'static str,
     address: String,
     connected: bool,
+    #[schema(format = DateTime)]
     last_success_at: Option<String>,
     trouble: Option<String>,
     hold: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Timing {
     ttl_ms: u64,
     renew_every_ms: u64,
@@ -167,14 +181,19 @@ impl Status {
     }
 }
 
-fn lease(election: &Election, snapshot: &Snapshot, reading: Reading) -> Lease {
-    let leading = snapshot.is_leader(reading.now);
-    let until = match (&snapshot.tenure, &snapshot.leader) {
-        (Some(tenure), _) if leading => Some(tenure.leads_until),
+/// The end of the lease that is known of: of this node's leadership, of what it still
+/// holds, or of another's by the store's last answer.
+pub fn lease_until(snapshot: &Snapshot, now: Moment) -> Option<Moment> {
+    match (&snapshot.tenure, &snapshot.leader) {
+        (Some(tenure), _) if snapshot.is_leader(now) => Some(tenure.leads_until),
         (Some(tenure), _) => Some(tenure.ends_at),
         (None, Some(leader)) => Some(leader.free_at),
         (None, None) => None,
-    };
+    }
+}
+
+fn lease(election: &Election, snapshot: &Snapshot, reading: Reading) -> Lease {
+    let until = lease_until(snapshot, reading.now);
     let renewed = snapshot
         .tenure
         .map(|tenure| reading.text(tenure.renewed_at));

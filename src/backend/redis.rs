@@ -41,7 +41,7 @@ use self::reply::Reply;
 use self::scripts::{Keys, Named};
 use self::topic::{Listener, Topic};
 use super::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
-use super::{Answer, Backend, Guarantees, Hints, Scope, Store};
+use super::{Answer, Backend, Guarantees, Hints, Scope, Store, StoreClock};
 use crate::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, NodeId,
     Observed, Released, Renewed, StoreError,
@@ -57,6 +57,7 @@ pub struct RedisStore {
 /// Dropped with the last store, election and stream: the connection ends then.
 struct Shared {
     link: Arc<Link>,
+    server_clock: StoreClock,
     _supervisor: Supervisor,
 }
 
@@ -99,6 +100,7 @@ impl RedisStore {
         Ok(Self {
             shared: Arc::new(Shared {
                 link,
+                server_clock: StoreClock::default(),
                 _supervisor: supervisor,
             }),
         })
@@ -125,6 +127,10 @@ impl Store for RedisStore {
 
     fn address(&self) -> String {
         self.shared.link.address().to_owned()
+    }
+
+    fn clock_step_ms(&self) -> i64 {
+        self.shared.server_clock.step_ms()
     }
 
     fn election(&self, name: &ElectionName) -> Arc<dyn Backend> {
@@ -158,7 +164,11 @@ impl RedisElection {
         let arguments = arguments(&live.run_id);
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let value = link.run(&live, script, keys, &arguments).await?;
-        Reply::new(script.name, &self.keys.state, value)
+        let reply = Reply::new(script.name, &self.keys.state, value)?;
+        if let Some(time) = reply.server_time() {
+            self.shared.server_clock.saw(link.now(), time);
+        }
+        Ok(reply)
     }
 
     fn lease_keys(&self) -> [&str; 2] {

@@ -104,6 +104,7 @@ impl Driver {
         let tenure = self.machine.snapshot().tenure;
         let free_at = tenure.map_or(now, |tenure| tenure.ends_at);
         self.machine.step(now, input, &mut actions);
+        self.caller.metrics.turned(now, self.machine.snapshot());
         self.last_turn.store(now.as_nanos(), Ordering::Release);
         self.snapshots
             .send_replace(Arc::new(self.machine.snapshot().clone()));
@@ -135,6 +136,7 @@ impl Driver {
     ) {
         let late_by = self.clock.now().since(transition.at);
         let at = self.clock.wall().before(late_by);
+        self.caller.metrics.transition(transition);
         self.history.add(transition, at, &self.caller.profile.node);
         self.log(transition);
         if transition.kind == EventKind::Lost {

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::calls::Caller;
 use super::driver::{Command, Departure};
 use super::history::{Entry, History};
+use super::metrics::Metrics;
 use super::watch::Watch;
 use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
 use crate::machine::Snapshot;
@@ -126,6 +127,12 @@ impl Election {
         self.shared.history.won_at(epoch)
     }
 
+    /// What this election has counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.caller.metrics
+    }
+
     /// When the election loop last turned.
     #[must_use]
     pub fn last_turn(&self) -> Moment {
@@ -165,6 +172,12 @@ impl Election {
     /// # Errors
     /// [`StoreError`] where the store cannot confirm; never an answer from memory.
     pub async fn validate(&self, token: Epoch) -> Result<Validation, StoreError> {
+        let answer = self.ask_worth(token).await;
+        self.metrics().fence_check(&answer);
+        answer
+    }
+
+    async fn ask_worth(&self, token: Epoch) -> Result<Validation, StoreError> {
         let caller = &self.shared.caller;
         let observed = caller.bounded(caller.backend.observe()).await?;
         if let Some(epoch) = observed.epoch {

@@ -93,6 +93,10 @@ impl Link {
         &self.address
     }
 
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
     /// The topic of that channel.
     pub(super) fn topic(&self, channel: &str) -> Arc<Topic> {
         let mut topics = self.topics();
