@@ -119,13 +119,18 @@ fn allowed(shared: &Shared, host: &str) -> bool {
     let loopback = bare
         .parse()
         .is_ok_and(|address: IpAddr| address.is_loopback());
-    let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    let local = name == "localhost" || name.ends_with(".localhost");
-    let named = shared
-        .allow_hosts
-        .iter()
-        .any(|allow| allow.eq_ignore_ascii_case(&name));
-    loopback || local || named
+    let name = bare.trim_end_matches('.');
+    loopback || is_localhost(name) || {
+        let mut allowed = shared.allow_hosts.iter();
+        allowed.any(|allow| allow.eq_ignore_ascii_case(name))
+    }
+}
+
+/// RFC 6761, section 6.3: the name and all names under it are the loopback's.
+fn is_localhost(name: &str) -> bool {
+    let start = name.len().saturating_sub("localhost".len());
+    let (under, last) = name.as_bytes().split_at(start);
+    last.eq_ignore_ascii_case(b"localhost") && (under.is_empty() || under.ends_with(b"."))
 }
 
 /// Reads a whole body within the limits.

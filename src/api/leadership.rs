@@ -23,6 +23,11 @@ use crate::machine::{Snapshot, State as ElectionState};
 use crate::sidecar::{Departure, Election};
 use crate::time::{Moment, millis, within};
 
+const LEADER: HeaderName = HeaderName::from_static("tenure-leader");
+const LEADER_URL: HeaderName = HeaderName::from_static("tenure-leader-url");
+const EPOCH: HeaderName = HeaderName::from_static("tenure-epoch");
+const LEASE_REMAINING_MS: HeaderName = HeaderName::from_static("tenure-lease-remaining-ms");
+
 /// The longest that a long-poll or a step-down is waited for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -142,9 +147,9 @@ pub async fn leader(
         Some(text) => duration("min_remaining", text)?,
         None => Duration::ZERO,
     };
-    let snapshot = election.snapshot();
-    let headers = describe(&election, &snapshot);
-    let now = election.clock().now();
+    // One look at the clock: the headers and the code tell the same.
+    let (snapshot, now) = election.seen();
+    let headers = describe(&election, &snapshot, now);
     let left = snapshot.leads_for(now);
     let leads = snapshot.is_leader(now) && left >= least;
     let answer = if leads {
@@ -181,8 +186,8 @@ pub async fn leader(
     )
 )]
 pub async fn follower(Of(election): Of) -> Response {
-    let snapshot = election.snapshot();
-    let headers = describe(&election, &snapshot);
+    let (snapshot, now) = election.seen();
+    let headers = describe(&election, &snapshot, now);
     let follows = snapshot.state() == ElectionState::Follower;
     let answer = if follows {
         Json(FollowerBody { is_follower: true }).into_response()
@@ -197,24 +202,27 @@ pub async fn follower(Of(election): Of) -> Response {
 }
 
 /// Who leads, for load balancers and for apps that pass a request on.
-fn describe(election: &Election, snapshot: &Snapshot) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let mut put = |name: &'static str, value: &[u8]| {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    if let Some(leader) = status::leader(election, snapshot) {
-        put("tenure-leader", leader.id.as_str().as_bytes());
-        put("tenure-epoch", leader.epoch.to_string().as_bytes());
-        if let Some(url) = leader.url {
-            put("tenure-leader-url", url.as_bytes());
-        }
-    }
-    let now: Moment = election.clock().now();
-    if snapshot.is_leader(now) {
+fn describe(election: &Election, snapshot: &Snapshot, now: Moment) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    let own = snapshot.fence_token(now);
+    if own.is_some() {
         let left = millis(snapshot.leads_for(now));
-        put("tenure-lease-remaining-ms", left.to_string().as_bytes());
+        headers.insert(LEASE_REMAINING_MS, HeaderValue::from(left));
+    }
+    let other = snapshot.leader.as_ref().map(|leader| &leader.holder);
+    let leader = match (own, other) {
+        (Some(epoch), _) => Some((election.profile(), epoch)),
+        (None, Some(holder)) => Some((&holder.profile, holder.epoch)),
+        (None, None) => None,
+    };
+    if let Some((profile, epoch)) = leader {
+        headers.insert(EPOCH, HeaderValue::from(epoch.get()));
+        let url = profile.url.as_deref().map(|url| (LEADER_URL, url));
+        for (name, text) in [(LEADER, profile.node.as_str())].into_iter().chain(url) {
+            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+                headers.insert(name, value);
+            }
+        }
     }
     headers
 }

@@ -2,6 +2,7 @@
 //! Prometheus reads it. Leadership is computed at the scrape like everywhere else.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -89,7 +90,7 @@ impl fmt::Debug for Scrape {
 /// An election as it is at the scrape.
 struct Seen<'a> {
     election: &'a Election,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     now: Moment,
     wall: UnixMs,
 }
@@ -111,15 +112,12 @@ impl Collector for Scrape {
 
 impl<'a> Seen<'a> {
     fn of(election: &'a Election) -> Self {
-        let snapshot = election.snapshot();
-        let clock = election.clock();
-        let now = clock.now();
+        let (snapshot, now) = election.seen();
         Self {
             election,
-            // The clock may have passed a deadline since the snapshot was settled.
-            snapshot: snapshot.at(now),
+            snapshot,
             now,
-            wall: clock.wall(),
+            wall: election.clock().wall(),
         }
     }
 

@@ -143,10 +143,9 @@ impl Status {
     /// The status of an election now.
     #[must_use]
     pub(super) fn now(shared: &Shared, election: &Election) -> Self {
-        let snapshot = election.snapshot();
-        let reading = Reading::of(election);
-        // The clock may have passed a deadline since the snapshot was settled.
-        let snapshot = snapshot.at(reading.now);
+        let (snapshot, now) = election.seen();
+        let wall = election.clock().wall();
+        let reading = Reading { now, wall };
         let fence_token = snapshot.fence_token(reading.now);
         let timing = election.timing();
         Self {

@@ -96,8 +96,8 @@ impl Reader<'_> {
             let listen: Listen = text.parse()?;
             if !listen.is_local() && !guarded {
                 return Err(Problem::new(
-                    "whoever reaches the API can step the leader down: off the loopback it \
-                     needs --api-token-file; for probes and metrics alone use --probe-listen",
+                    "whoever reaches the API can step the leader down: use 127.0.0.1 or [::1], \
+                     or give --api-token-file; for probes and metrics there is --probe-listen",
                 ));
             }
             Ok(listen)

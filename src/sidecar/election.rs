@@ -90,6 +90,19 @@ impl Election {
         snapshot.at(self.shared.clock.now())
     }
 
+    /// The same with the moment that it holds at, and without a copy where nothing has
+    /// run out since the loop's last turn.
+    #[must_use]
+    pub fn seen(&self) -> (Arc<Snapshot>, Moment) {
+        // Taken before the clock is read: a moment later would be judged too kindly.
+        let snapshot = Arc::clone(&self.shared.snapshots.borrow());
+        let now = self.shared.clock.now();
+        match snapshot.changes_at() {
+            Some(due) if now >= due => (Arc::new(snapshot.at(now)), now),
+            _ => (snapshot, now),
+        }
+    }
+
     /// Whether this node leads now. Ask again before each act; the answer ages.
     #[must_use]
     pub fn is_leader(&self) -> bool {
