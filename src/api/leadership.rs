@@ -60,7 +60,7 @@ pub async fn get_status(
     State(shared): State<Shared>,
     Of(election): Of,
     Asked(query): Asked<StatusQuery>,
-) -> Result<Json<Status>, Problem> {
+) -> Result<Response, Problem> {
     let wait = query
         .wait
         .as_deref()
@@ -75,7 +75,7 @@ pub async fn get_status(
         // Whatever ended the wait, the answer is computed afterwards.
         let _ = within(wait, watch.after(revision)).await;
     }
-    Ok(Json(Status::now(&shared, &election)))
+    Ok(Status::now(&shared, &election).into_response())
 }
 
 /// How long an answer is held back for a client that asked for `wait`.

@@ -127,6 +127,8 @@ where
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        // One buffer and one plain write for each answer: they are short.
+        .writev(false)
         .max_buf_size(MAX_HEADER_BYTES);
     let service = service_fn(|request| door.answer(request));
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
