@@ -11,10 +11,14 @@
 
 #[path = "figures/api.rs"]
 mod api;
+#[path = "figures/app.rs"]
+mod app;
 #[path = "figures/cost.rs"]
 mod cost;
 #[path = "figures/effort.rs"]
 mod effort;
+#[path = "figures/etcd.rs"]
+mod etcd;
 #[path = "figures/failover.rs"]
 mod failover;
 #[path = "figures/fleet.rs"]
@@ -43,6 +47,7 @@ type Figure = fn(Effort) -> anyhow::Result<()>;
 const FIGURES: [(&str, Figure); 7] = [
     ("handover", failover::handover),
     ("crash", failover::crash),
+    ("app", app::app),
     ("pause", pause::pause),
     ("cost", cost::cost),
     ("api", api::api),

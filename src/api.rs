@@ -21,8 +21,9 @@ pub use door::Door;
 pub use listener::{Listener, serve};
 pub use status::Status;
 
-use crate::backend::{Guarantees, Store};
+use crate::backend::Guarantees;
 use crate::bearer::TokenFile;
+use crate::child::Report;
 use crate::lease::{SessionId, Timing};
 use crate::sidecar::{Election, Sidecar};
 
@@ -33,12 +34,12 @@ pub struct Shared(Arc<Context>);
 /// See [`Shared`].
 pub struct Context {
     elections: Vec<Election>,
-    store: Arc<dyn Store>,
     guarantees: Guarantees,
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
     tokens: Option<Arc<TokenFile>>,
+    child: Option<Arc<Report>>,
 }
 
 /// Who may ask.
@@ -61,14 +62,24 @@ impl Shared {
     /// The API of a running sidecar. `boot_id` is new at each start.
     #[must_use]
     pub fn new(sidecar: &Sidecar, boot_id: SessionId, admission: Admission) -> Self {
+        Self::with_app(sidecar, boot_id, admission, None)
+    }
+
+    /// The same, where the sidecar runs an app.
+    pub(crate) fn with_app(
+        sidecar: &Sidecar,
+        boot_id: SessionId,
+        admission: Admission,
+        child: Option<Arc<Report>>,
+    ) -> Self {
         Self(Arc::new(Context {
             elections: sidecar.elections().to_vec(),
-            store: Arc::clone(sidecar.store()),
             guarantees: sidecar.guarantees(),
             store_address: sidecar.store_address(),
             boot_id,
             allow_hosts: admission.allow_hosts,
             tokens: admission.tokens,
+            child,
         }))
     }
 

@@ -7,6 +7,8 @@
 mod clock;
 mod guarantees;
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "memory")]
@@ -39,12 +41,6 @@ pub trait Store: Send + Sync {
 
     /// Where it is, for people; without secrets.
     fn address(&self) -> String;
-
-    /// By how many milliseconds its clock has moved further than this machine's since
-    /// its first answer; zero where it has none of its own, or tells none.
-    fn clock_step_ms(&self) -> i64 {
-        0
-    }
 
     /// One election on it. Asks the store nothing.
     fn election(&self, name: &ElectionName) -> Arc<dyn Backend>;
@@ -87,6 +83,12 @@ pub trait Backend: Send + Sync {
     /// Wake-ups: the present state first, then a hint for each change, and after a
     /// cut [`Hint::Gap`] followed by the state again. Dropping the stream ends it.
     fn changes(&self) -> Hints;
+
+    /// By how many milliseconds the store's clock has moved further than this machine's since
+    /// its first answer; zero where it has none of its own, or tells none.
+    fn clock_step_ms(&self) -> i64 {
+        0
+    }
 
     /// Reads the checkpoint.
     ///

@@ -23,9 +23,10 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
+//!          |         '--> child ----^|  |     the app, under its guard
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
-//!                          machine <-'  '-> backend     memory, file, redis
+//!                          machine <-'  '-> backend     memory, file, redis, etcd
 //!                             |                |
 //!                             '----> lease <---'        words and rules, pure
 //!                                      |
@@ -67,6 +68,7 @@
 pub mod api;
 pub mod backend;
 pub mod bearer;
+mod child;
 pub mod cli;
 mod client;
 pub mod config;

@@ -48,6 +48,7 @@ struct Call {
 /// The app of a leadership that ended; no campaign until it is gone.
 #[derive(Clone, Copy, Debug)]
 struct Leftover {
+    epoch: Epoch,
     over_at: Moment,
 }
 
@@ -57,6 +58,8 @@ struct Departure {
     prefer: Option<NodeId>,
     /// Counted from the end of the lease: the app may drain for longer than this.
     cooldown: Duration,
+    /// No renewal afterwards: an app that does not stop must not keep the lease.
+    drain_until: Moment,
     drained: bool,
     attempts: u32,
     next_at: Moment,
@@ -70,6 +73,9 @@ pub struct Machine {
     floor: Option<Epoch>,
     longest_ttl: Duration,
     calls: u64,
+    /// Whether this node may be granted the lease.
+    candidate: bool,
+    /// An acquire or, where this node is no candidate, a look at who holds the lease.
     acquiring: Option<Call>,
     renewing: Option<Call>,
     releasing: Option<Call>,
@@ -102,6 +108,7 @@ impl Machine {
             settings,
             floor,
             calls: 0,
+            candidate: true,
             acquiring: None,
             renewing: None,
             releasing: None,
@@ -136,7 +143,11 @@ impl Machine {
                 Some(departure) if departure.drained => {
                     self.releasing.is_none().then_some(departure.next_at)
                 }
-                _ => self.renewal_due(),
+                Some(departure) => {
+                    let due = self.renewal_due();
+                    due.filter(|due| *due < departure.drain_until)
+                }
+                None => None,
             },
             Role::Starting | Role::Waiting => self.campaign_due(),
         };
@@ -166,10 +177,17 @@ impl Machine {
         match input {
             Input::Wake => {}
             Input::Acquired(call, answer) => self.on_acquired(now, call, answer, out),
+            Input::Observed(call, answer) => self.on_observed(now, call, answer, out),
             Input::Renewed(call, answer) => self.on_renewed(now, call, answer, out),
             Input::Released(call, answer) => self.on_released(now, call, answer, out),
             Input::Hint(hint) => self.on_hint(now, hint, out),
-            Input::Drained => self.on_drained(now),
+            Input::Drained(epoch) => self.on_drained(now, epoch),
+            Input::AppEnded { epoch, cooldown } => {
+                if self.own_epoch() == Some(epoch) {
+                    self.depart(now, Reason::AppEnded, cooldown, None, out);
+                }
+            }
+            Input::Candidacy(candidate) => self.on_candidacy(now, candidate),
             Input::StepDown { cooldown, to } => {
                 self.depart(now, Reason::StepDown, cooldown, to, out);
             }
@@ -208,8 +226,9 @@ impl Machine {
         if let Some(departure) = &asked {
             self.cooldown_until = now + departure.cooldown;
         }
-        if self.settings.drains && !drained {
+        if self.settings.drain.is_some() && !drained {
             self.leftover = (now < tenure.ends_at).then_some(Leftover {
+                epoch: tenure.epoch,
                 over_at: tenure.ends_at,
             });
             if asked.is_none() {
@@ -219,9 +238,17 @@ impl Machine {
         self.plan_try(now, now);
     }
 
-    fn on_drained(&mut self, now: Moment) {
-        self.leftover = None;
+    fn own_epoch(&self) -> Option<Epoch> {
+        self.snapshot.tenure.map(|tenure| tenure.epoch)
+    }
+
+    /// Only of the app of that epoch: a late word of an earlier one must not release a
+    /// lease under which a newer app works.
+    fn on_drained(&mut self, now: Moment, epoch: Epoch) {
+        self.leftover.take_if(|leftover| leftover.epoch == epoch);
+        let own = self.own_epoch() == Some(epoch);
         if let Some(departure) = &mut self.departure
+            && own
             && !departure.drained
         {
             departure.drained = true;
@@ -246,7 +273,8 @@ impl Machine {
         self.departure = Some(Departure {
             prefer: to,
             cooldown,
-            drained: !self.settings.drains,
+            drain_until: now + self.settings.drain.unwrap_or_default(),
+            drained: self.settings.drain.is_none(),
             attempts: 0,
             next_at: now,
         });
@@ -254,8 +282,20 @@ impl Machine {
             .snapshot
             .transition(now, from, EventKind::Releasing, why);
         out.push(Action::Announce(transition));
-        if self.settings.drains {
+        if self.settings.drain.is_some() {
             out.push(Action::Drain);
+        }
+    }
+
+    /// A node that becomes a candidate asks when the lease is free; one that ceases to be
+    /// one looks when it would have asked.
+    fn on_candidacy(&mut self, now: Moment, candidate: bool) {
+        let begins = candidate && !self.candidate;
+        self.candidate = candidate;
+        if begins && self.snapshot.tenure.is_none() && self.snapshot.hold.is_none() {
+            let leader = self.snapshot.leader.as_ref();
+            let free_at = leader.map_or(now, |leader| leader.free_at + ROUNDING);
+            self.plan_try(now, free_at);
         }
     }
 

@@ -4,13 +4,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 mod address;
 mod banner;
+mod ending;
 mod output;
 mod serving;
 mod socket;
@@ -20,22 +19,21 @@ pub use banner::effective;
 
 use address::Addresses;
 use banner::Banner;
-use output::Output;
+use ending::{Signals, until_end};
+use output::{Outlet, Output};
 use serving::Serving;
 use telling::tell_status;
 
 use crate::api::{Admission, Shared};
 use crate::backend::Store;
 use crate::bearer::TokenFile;
-use crate::config::{Config, LogFormat, Problem, Target};
+use crate::child::{self, Running, Setup};
+use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
 use crate::lease::{Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
-use crate::sidecar::{Election, Options, Sidecar, StartError};
-use crate::time::{BootClock, Clock, within};
-
-/// SIGTERM is answered with exit 0 within the drain and this.
-const STOP_TIME: Duration = Duration::from_secs(10);
+use crate::sidecar::{Options, Sidecar, StartError};
+use crate::time::{BootClock, Clock};
 
 /// What runs beside the sidecar in the same process: it is told the API's URL once
 /// that answers, and uses nothing else.
@@ -148,7 +146,7 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drains: false,
+            drain: config.app.is_some().then_some(config.drain_timeout),
             clock,
         };
         let mut signals = match Signals::new() {
@@ -167,12 +165,17 @@ impl Prepared {
             api: &api.url,
             probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
-        output.out.say(banner.text().into_bytes());
+        let app = match run_app(&sidecar, config, &api.url) {
+            Ok(app) => app,
+            Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
+        };
+        said(config, output).say(banner.text().into_bytes());
+        let report = app.as_ref().map(Running::report);
         let admission = Admission {
             allow_hosts: config.listeners.allow_hosts.clone(),
             tokens: tokens.clone(),
         };
-        let shared = Shared::new(&sidecar, boot_id, admission);
+        let shared = Shared::with_app(&sidecar, boot_id, admission, report);
         // The sockets' files are removed when this returns, however it does.
         let mut files = vec![api.file];
         let mut serving = Serving::new(tokens);
@@ -194,22 +197,45 @@ impl Prepared {
             std::thread::spawn(move || companion(url));
         }
         let exit = tokio::select! {
-            exit = until_end(&sidecar, config, output, &mut signals) => exit,
-            () = tell_status(&shared, config, output) => Exit::Ok,
+            exit = until_end(&sidecar, config, output, app.as_ref(), &mut signals) => exit,
+            () = tell_status(&shared, config, said(config, output)) => Exit::Ok,
         };
         // The API goes on answering "not leader" while the lease is given back.
-        let stopped = within(STOP_TIME, sidecar.stop());
-        tokio::select! {
-            stopped = stopped => if stopped.is_none() {
-                tracing::warn!("the lease could not be given back in time; it will run out");
-            },
-            number = signals.next() => return Exit::Signal(number),
+        if let Err(aborted) = ending::stop(sidecar, config, app, &mut signals).await {
+            return aborted;
         }
         let _ = stop_api.send(true);
         // Bounded by the listener's own goodbye.
         let _ = tokio::task::spawn_blocking(move || served.join()).await;
         exit
     }
+}
+
+/// Where data goes: with an app, stdout is the app's.
+fn said<'a>(config: &Config, output: &'a Output) -> &'a Outlet {
+    match config.app {
+        Some(_) => &output.err,
+        None => &output.out,
+    }
+}
+
+/// Begins to run the app, where there is one. Without one, the first process of a
+/// container has the dead to bury all the same.
+fn run_app(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result<Option<Running>> {
+    let (Some(app), Some(election)) = (&config.app, sidecar.elections().first()) else {
+        if rustix::process::getpid().is_init() {
+            tokio::spawn(child::reap_orphans());
+        }
+        return Ok(None);
+    };
+    let setup = Setup {
+        app: app.clone(),
+        election: election.clone(),
+        api_url: api_url.to_owned(),
+        drain_timeout: config.drain_timeout,
+        once: config.once,
+    };
+    Running::start(setup).map(Some)
 }
 
 fn start(
@@ -237,92 +263,30 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
                 .map_err(|error| Problem::new(format!("--backend {}: {error}", config.target)))?;
             Ok(Arc::new(store))
         }
+        #[cfg(feature = "etcd")]
+        Target::Etcd(target) => {
+            let options = crate::backend::etcd::EtcdOptions {
+                target: target.clone(),
+                credentials: config.credentials.clone(),
+                call_timeout: config.timing.call_timeout(),
+            };
+            let store = crate::backend::etcd::EtcdStore::open(options, Arc::clone(clock));
+            Ok(Arc::new(
+                store.map_err(|error| Problem::new(error.to_string()))?,
+            ))
+        }
         #[cfg(feature = "redis")]
         Target::Redis(target) => {
             let options = crate::backend::redis::RedisOptions {
                 target: target.clone(),
                 credentials: config.credentials.clone(),
                 call_timeout: config.timing.call_timeout(),
+                wait: config.redis_wait,
             };
             let store = crate::backend::redis::RedisStore::open(options, Arc::clone(clock));
             Ok(Arc::new(
                 store.map_err(|error| Problem::new(error.to_string()))?,
             ))
-        }
-    }
-}
-
-/// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
-async fn until_end(
-    sidecar: &Sidecar,
-    config: &Config,
-    output: &Output,
-    signals: &mut Signals,
-) -> Exit {
-    tokio::select! {
-        number = signals.next() => {
-            tracing::info!(signal = number, "stopping; a second signal aborts");
-            Exit::Ok
-        }
-        exit = leadership(sidecar, config, output) => exit,
-    }
-}
-
-/// Ends where `--wait` or `--once` say so; never, without them.
-async fn leadership(sidecar: &Sidecar, config: &Config, output: &Output) -> Exit {
-    let Some(election) = sidecar.elections().first() else {
-        return Exit::Failure;
-    };
-    if let Some(limit) = config.wait
-        && within(limit, led(election, true)).await.is_none()
-    {
-        let limit = humantime::format_duration(limit);
-        if config.logging.format == LogFormat::Json {
-            tracing::error!("leadership was not had within --wait {limit}");
-        } else {
-            let text = format!("tenure: leadership was not had within --wait {limit}\n");
-            output.err.say(text.into_bytes());
-        }
-        return Exit::NotLeader;
-    }
-    if config.once {
-        led(election, true).await;
-        led(election, false).await;
-        return Exit::Ok;
-    }
-    std::future::pending().await
-}
-
-/// Until this node leads, or leads no more.
-async fn led(election: &Election, leads: bool) {
-    let Ok(mut watch) = election.watch() else {
-        return std::future::pending().await;
-    };
-    while let Some(snapshot) = watch.changed().await {
-        if snapshot.is_leader(election.clock().now()) == leads {
-            return;
-        }
-    }
-}
-
-/// SIGTERM and SIGINT, as they come.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
         }
     }
 }

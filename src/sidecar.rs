@@ -1,5 +1,6 @@
 //! The only loop: drives one machine per election over one connection to a store.
 
+mod abstention;
 mod callbacks;
 mod calls;
 mod checkpoint;
@@ -13,10 +14,12 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub use abstention::Abstention;
 pub use checkpoint::{CheckpointError, Condition};
 pub use driver::Departure;
 pub use election::{Election, Validation};
@@ -44,9 +47,10 @@ pub struct Options {
     pub timing: Timing,
     /// Where the highest epoch seen is kept across restarts.
     pub state_dir: Option<PathBuf>,
-    /// An app has to be stopped after each leadership, and
-    /// [`Election::drained`] will be called then.
-    pub drains: bool,
+    /// An app has to be stopped after each leadership, and [`Election::drained`] will be
+    /// called then. On a voluntary step-down the lease is renewed for that long meanwhile;
+    /// what drains for longer finds it running out.
+    pub drain: Option<Duration>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,7 +64,7 @@ impl Options {
             profile,
             timing,
             state_dir: None,
-            drains: false,
+            drain: None,
             clock: Arc::new(BootClock),
         }
     }
@@ -149,12 +153,6 @@ impl Sidecar {
         self.store.address()
     }
 
-    /// The store that they are on.
-    #[must_use]
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
     /// Leaves every election in order: not leader, app drained, lease released.
     /// Takes as long as the app drains, and then at most a few calls.
     pub async fn stop(mut self) {
@@ -176,12 +174,13 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
     let settings = Settings {
         node: options.profile.node.clone(),
         timing: options.timing,
-        drains: options.drains,
+        drain: options.drain,
         seed: fastrand::u64(..),
     };
     let machine = Machine::new(settings, caller.memory.epoch());
     let (publish, snapshots) = tokio::sync::watch::channel(Arc::new(machine.snapshot().clone()));
     let (send, commands) = mpsc::channel(COMMAND_BACKLOG);
+    let (abstain, abstentions) = tokio::sync::watch::channel(abstention::Abstentions::default());
     let history = Arc::new(history::History::default());
     let last_turn = Arc::new(AtomicU64::new(options.clock.now().as_nanos()));
     let driver = driver::Driver {
@@ -190,6 +189,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         caller: caller.clone(),
         hints: caller.backend.changes(),
         commands,
+        abstentions,
         snapshots: publish,
         history: Arc::clone(&history),
         last_turn: Arc::clone(&last_turn),
@@ -200,6 +200,7 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         clock: Arc::clone(&options.clock),
         snapshots,
         commands: send,
+        abstentions: abstain,
         history,
         last_turn,
         last_known: election::LastKnown::default(),

@@ -12,16 +12,28 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]
 mod redis_tls;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 mod faults {
+    #[cfg(feature = "etcd")]
+    use super::etcd_server;
     use super::{certificates, redis_server, redis_tls};
 
     mod clocks;
     mod cluster;
+    #[cfg(feature = "etcd")]
+    mod etcd;
+    mod failover;
     mod forgetting;
     mod history;
     mod http;
@@ -31,8 +43,10 @@ mod faults {
     mod planted;
     mod processes;
     mod proxy;
+    mod redis_cluster;
     mod refusals;
     mod rotation;
+    mod sentinel;
     mod soak;
     mod stores;
     mod watchers;

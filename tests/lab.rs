@@ -1,12 +1,21 @@
 //! The lab as a user runs it: real processes, every fault, a verdict of zero.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd;
 #[path = "support/redis.rs"]
-mod redis;
+mod redis_server;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 use std::process::{Command, Output};
 
-use redis::RedisServer;
+use cluster_server::RedisCluster;
+use redis_server::RedisServer;
+use sentinel_set::SentinelSet;
 use serde_json::Value;
 
 fn lab(flags: &[&str]) -> Output {
@@ -71,6 +80,19 @@ fn on_a_directory_nothing_is_lost() {
 }
 
 #[test]
+fn it_runs_on_sentinels_and_on_a_cluster() {
+    let (set, cluster) = (SentinelSet::start(), RedisCluster::start());
+    for url in [set.url(), cluster.url()] {
+        let timing = ["--ttl", "1s", "--renew-every", "300ms"];
+        let report = sound(&[&["--backend", &url, "--fault", "stop,kill"][..], &timing].concat());
+        assert_course(&report, &["stop", "kill"]);
+        let told = lab(&["--backend", &url, "--fault", "cut"]);
+        let told = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.contains("several servers cannot be cut off"), "{told}");
+    }
+}
+
+#[test]
 fn on_redis_nothing_is_lost_and_a_cut_off_leader_stops() {
     let server = RedisServer::start();
     let faults = "cut,kill,stop,pause";
@@ -117,7 +139,7 @@ fn what_cannot_be_done_is_refused_together() {
 
 #[test]
 fn a_store_that_is_not_there_is_said_at_once() {
-    let port = redis::free_port();
+    let port = redis_server::free_port();
     let address = format!("redis://127.0.0.1:{port}");
     let output = lab(&["--backend", &address]);
     let told = String::from_utf8(output.stderr).unwrap();
@@ -126,4 +148,13 @@ fn a_store_that_is_not_there_is_said_at_once() {
         told.contains(&port.to_string()) && told.contains("start the store"),
         "{told}"
     );
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn on_etcd_nothing_is_lost_and_a_cut_off_leader_stops() {
+    let etcd = etcd::Etcd::single(etcd::Version::V3_5);
+    let faults = "cut,kill,stop,pause";
+    let report = sound(&["--backend", &etcd.url(), "--ttl", "2s", "--fault", faults]);
+    assert_course(&report, &["cut", "kill", "stop", "pause"]);
 }

@@ -115,7 +115,20 @@ fn show_input(input: &Input) -> String {
             None => format!("hint: epoch {epoch} ended"),
         },
         Input::Hint(Hint::Gap) => "hint: gap".into(),
-        Input::Drained => "drained".into(),
+        Input::Observed(call, Ok(observed)) => match &observed.holder {
+            Some((holder, left)) => {
+                let epoch = holder.epoch;
+                format!("observe #{}: held, epoch {epoch}, {left:?} left", call.0)
+            }
+            None => format!("observe #{}: free", call.0),
+        },
+        Input::Observed(call, Err(error)) => format!("observe #{}: {error}", call.0),
+        Input::Drained(epoch) => format!("drained, epoch {epoch}"),
+        Input::AppEnded { epoch, cooldown } => {
+            format!("the app of epoch {epoch} ends by itself; last for {cooldown:?}")
+        }
+        Input::Candidacy(true) => "is a candidate".into(),
+        Input::Candidacy(false) => "is no candidate".into(),
         Input::StepDown { cooldown, to } => match to {
             Some(node) => format!("step down for {cooldown:?}, to {node}"),
             None => format!("step down for {cooldown:?}"),
@@ -139,6 +152,7 @@ fn show_action(action: &Action) -> String {
                 call.0
             )
         }
+        Action::Observe { call } => format!("observe #{}", call.0),
         Action::Renew { call, epoch } => format!("renew #{}, epoch {epoch}", call.0),
         Action::Release {
             call,
@@ -170,7 +184,7 @@ impl Transcript {
         let settings = Settings {
             node: "self".parse().unwrap(),
             timing,
-            drains,
+            drain: drains.then_some(ms(2000)),
             seed: 1,
         };
         let stop = if drains {
@@ -428,7 +442,7 @@ fn step_down_with_drain() {
         )
         .wake()
         .step(310, Input::Renewed(call(2), kept()))
-        .step(400, Input::Drained)
+        .step(400, Input::Drained(epoch(7)))
         .step(405, Input::Released(call(3), Err(down())))
         .wake()
         .step(450, Input::Released(call(4), Ok(Released::Released)))
@@ -498,10 +512,101 @@ fn stop_while_draining_and_twice() {
         )
         .step(110, Input::Stop)
         .step(120, Input::Stop)
-        .step(200, Input::Drained)
+        .step(200, Input::Drained(epoch(7)))
         .step(210, Input::Stop)
         .step(220, Input::Released(call(2), Ok(Released::Released)))
         .step(230, Input::Stop)
+        .check();
+}
+
+#[test]
+fn app_ends_by_itself() {
+    let mut t = Transcript::new(
+        "app_ended",
+        true,
+        None,
+        "The app ends by itself: not leader at once, released when all of it is gone. A late\n\
+         # word of it does nothing to the next tenure, nor does its end.",
+    );
+    let ended = |number| Input::AppEnded {
+        epoch: epoch(number),
+        cooldown: ms(1000),
+    };
+    t.step(0, Input::Wake)
+        .step(10, Input::Acquired(call(1), won(7)))
+        .step(100, ended(7))
+        .step(103, Input::Drained(epoch(7)))
+        .step(105, Input::Released(call(2), Ok(Released::Released)))
+        .wake()
+        .step(410, Input::Acquired(call(3), won(8)))
+        .step(420, ended(7))
+        .step(430, Input::Drained(epoch(7)))
+        .step(500, ended(8))
+        .step(510, Input::Drained(epoch(7)))
+        .step(520, Input::Drained(epoch(8)))
+        .check();
+}
+
+#[test]
+fn app_does_not_stop() {
+    let mut t = Transcript::new(
+        "drains_for_ever",
+        true,
+        None,
+        "An app that does not stop keeps the lease for the drain of 2 s, then it runs out.",
+    );
+    t.step(0, Input::Wake)
+        .step(10, Input::Acquired(call(1), won(7)))
+        .step(
+            250,
+            Input::StepDown {
+                cooldown: ms(1000),
+                to: None,
+            },
+        );
+    for number in 2..=8 {
+        t.wake().after(10, Input::Renewed(call(number), kept()));
+    }
+    t.wake().wake().check();
+}
+
+#[test]
+fn no_candidate() {
+    let mut t = Transcript::new(
+        "no_candidate",
+        false,
+        None,
+        "No candidate: it only looks who leads, gives back what it had asked for before, and\n\
+         # campaigns when it is one again.",
+    );
+    let observed = |holder: Option<Holder>| {
+        Ok(Observed {
+            epoch: Some(epoch(7)),
+            holder: holder.map(|holder| (holder, ms(900))),
+        })
+    };
+    t.step(0, Input::Wake)
+        .step(5, Input::Candidacy(false))
+        .step(10, Input::Acquired(call(1), won(6)))
+        .step(12, Input::Released(call(2), Ok(Released::Released)))
+        .wake()
+        .step(
+            60,
+            Input::Observed(call(3), observed(Some(holder(7, "other")))),
+        )
+        .step(
+            100,
+            Input::Hint(Hint::Ended {
+                epoch: epoch(7),
+                prefer: None,
+            }),
+        )
+        .step(105, Input::Observed(call(4), observed(None)))
+        .step(110, Input::Hint(Hint::Began(epoch(8))))
+        .step(115, Input::Observed(call(5), Err(uncertain())))
+        .wake()
+        .step(180, Input::Observed(call(6), observed(None)))
+        .step(200, Input::Candidacy(true))
         .check();
 }
 

@@ -35,12 +35,25 @@ enum Move {
         kind: u8,
         epoch: u64,
     },
-    Drained,
+    /// Of the app at work, or of one of an earlier epoch.
+    Drained {
+        late: u64,
+    },
+    /// The app at work, or one of an earlier epoch, ends by itself.
+    AppEnded {
+        late: u64,
+    },
+    Candidacy(bool),
     StepDown {
         cooldown_ms: u64,
         to_self: bool,
     },
     Stop,
+}
+
+/// Mostly what is at work; else that many tenures ago.
+fn late() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => 1..4u64]
 }
 
 fn moves() -> impl Strategy<Value = (u64, Move)> {
@@ -69,7 +82,9 @@ fn moves() -> impl Strategy<Value = (u64, Move)> {
         12 => answer,
         1 => stray,
         2 => hint,
-        2 => Just(Move::Drained),
+        2 => late().prop_map(|late| Move::Drained { late }),
+        1 => late().prop_map(|late| Move::AppEnded { late }),
+        1 => prop::bool::weighted(0.7).prop_map(Move::Candidacy),
         1 => step_down,
         1 => prop::bool::weighted(0.1).prop_map(|stop| if stop { Move::Stop } else { Move::Wake }),
     ];
@@ -81,6 +96,7 @@ fn moves() -> impl Strategy<Value = (u64, Move)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Acquire,
+    Observe,
     Renew,
     Release,
 }
@@ -102,7 +118,9 @@ struct Harness {
     led: BTreeSet<Epoch>,
     /// The last send for this node's epoch that was answered well, or may yet be.
     sends: BTreeMap<Epoch, Moment>,
-    must_drain: bool,
+    /// The epoch under which the app works.
+    working: Option<Epoch>,
+    candidate: bool,
     /// The lease that the store denied last while it stood, nobody else holding it.
     denied: Option<Tenure>,
     finished: bool,
@@ -146,7 +164,7 @@ impl Harness {
         let settings = Settings {
             node: node("self"),
             timing,
-            drains,
+            drain: drains.then_some(ms(700)),
             seed,
         };
         Self {
@@ -159,7 +177,8 @@ impl Harness {
             floor: floor.map(epoch),
             led: BTreeSet::new(),
             sends: BTreeMap::new(),
-            must_drain: false,
+            working: None,
+            candidate: true,
             denied: None,
             finished: false,
         }
@@ -183,9 +202,14 @@ impl Harness {
             } => self.answer(*which, *how, Duration::from_millis(*left_ms), *raise),
             Move::Stray { call, kind, epoch } => self.stray(*call, *kind, *epoch),
             Move::Hint { kind, epoch } => Some(Input::Hint(self.hint(*kind, *epoch))),
-            Move::Drained => {
-                self.must_drain = false;
-                Some(Input::Drained)
+            Move::Drained { late } => self.app(*late).map(|epoch| self.drained(epoch)),
+            Move::AppEnded { late } => self.app(*late).map(|epoch| Input::AppEnded {
+                epoch,
+                cooldown: Duration::from_secs(1),
+            }),
+            Move::Candidacy(candidate) => {
+                self.candidate = *candidate;
+                Some(Input::Candidacy(*candidate))
             }
             Move::StepDown {
                 cooldown_ms,
@@ -199,6 +223,17 @@ impl Harness {
         if let Some(input) = input {
             self.step(input);
         }
+    }
+
+    /// The epoch of the app of so many tenures ago.
+    fn app(&self, ago: u64) -> Option<Epoch> {
+        let ago = usize::try_from(ago).unwrap();
+        self.led.iter().rev().nth(ago).copied()
+    }
+
+    fn drained(&mut self, epoch: Epoch) -> Input {
+        self.working.take_if(|working| *working == epoch);
+        Input::Drained(epoch)
     }
 
     /// Answers one open call in one of the ways a store may.
@@ -231,6 +266,14 @@ impl Harness {
                     },
                 };
                 Input::Acquired(call, Ok(answer))
+            }
+            Kind::Observe if !ok => Input::Observed(call, Err(trouble(how / 4))),
+            Kind::Observe => {
+                let newest = self.newest + raise;
+                let holder = (how % 4 > 1 && newest > 0)
+                    .then(|| (holder(newest, "other"), left.min(Duration::from_secs(1))));
+                let epoch = (newest > 0).then(|| epoch(newest));
+                Input::Observed(call, Ok(Observed { epoch, holder }))
             }
             Kind::Renew if !ok => Input::Renewed(call, Err(trouble(how / 4))),
             Kind::Renew => {
@@ -357,7 +400,10 @@ impl Harness {
     }
 
     fn open_call(&mut self, call: CallId, kind: Kind, epoch: Option<Epoch>) {
-        let rival = |open: &Open| open.kind == kind && open.epoch == epoch;
+        let asks = |kind| matches!(kind, Kind::Acquire | Kind::Observe);
+        let rival = |open: &Open| {
+            (open.kind == kind || asks(kind) && asks(open.kind)) && open.epoch == epoch
+        };
         assert!(
             !self.open.values().any(rival),
             "two {kind:?} at a time for {epoch:?}"
@@ -394,8 +440,13 @@ impl Harness {
                 );
                 assert!(hold >= self.timing.hold(self.timing.ttl()));
                 assert!(!self.finished, "it has ended");
+                assert!(self.candidate, "it asks for what it must not have");
                 self.floor = floor;
                 self.open_call(call, Kind::Acquire, None);
+            }
+            Action::Observe { call } => {
+                assert!(!self.candidate, "it only looks at what it may have");
+                self.open_call(call, Kind::Observe, None);
             }
             Action::Renew { call, epoch } => {
                 let tenure = self
@@ -413,8 +464,7 @@ impl Harness {
             }
             Action::Release { call, epoch, .. } => {
                 assert!(!self.machine.snapshot().is_leader(self.now));
-                let led = self.led.contains(&epoch);
-                assert!(!(led && self.must_drain), "released while the app works");
+                assert!(self.working != Some(epoch), "released while the app works");
                 self.open_call(call, Kind::Release, Some(epoch));
             }
             Action::Drain => {
@@ -430,7 +480,8 @@ impl Harness {
                     let epoch = transition.epoch.expect("a tenure has an epoch");
                     assert!(self.led.insert(epoch), "epoch {epoch} is led twice");
                     assert!(Some(epoch) > before.term, "epoch {epoch} was dead");
-                    self.must_drain = self.drains;
+                    assert!(self.candidate, "it leads though it is no candidate");
+                    self.working = self.drains.then_some(epoch);
                 }
             }
             Action::WarnSameId(_) => {}
@@ -451,9 +502,11 @@ impl Harness {
             if let Some(input) = self.answer(0, turn, Duration::from_secs(1), 0) {
                 self.now = self.now + Duration::from_millis(5);
                 self.step(input);
-            } else if self.must_drain && turn % 2 == 0 {
-                self.must_drain = false;
-                self.step(Input::Drained);
+            } else if let Some(epoch) = self.working
+                && turn % 2 == 0
+            {
+                let drained = self.drained(epoch);
+                self.step(drained);
             } else if let Some(due) = self.machine.wake_at() {
                 self.now = self.now.max(due);
                 self.step(Input::Wake);

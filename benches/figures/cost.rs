@@ -48,7 +48,7 @@ fn print(what: &str, store: &str, unit: &str, value: f64, floor: Option<f64>, ta
 pub fn cost(effort: Effort) -> anyhow::Result<()> {
     let window = effort.span(Duration::from_secs(60));
     let (counted, alone) = (Server::start()?, Store::redis()?);
-    let stores = Store::both()?;
+    let stores = Store::each()?;
     std::thread::scope(|scope| {
         let requests = scope.spawn(move || requests(counted, window));
         let price = scope.spawn(move || renewal_price(&alone, window));

@@ -15,6 +15,8 @@ use crate::table::{Row, Sample};
 /// Elections side by side, to save time.
 const FLEETS: u32 = 5;
 const TTL: Duration = Duration::from_secs(1);
+/// etcd keeps none that is shorter.
+const ETCD_TTL: Duration = Duration::from_secs(2);
 /// How long a node that woke is asked again and again.
 const AFTERMATH: Duration = Duration::from_millis(200);
 const PATHS: [&str; 2] = ["/status", "/leader"];
@@ -30,7 +32,7 @@ struct Count {
 }
 
 pub fn pause(effort: Effort) -> anyhow::Result<()> {
-    for store in Store::both()? {
+    for store in Store::each()? {
         let mut all = Count::default();
         let counts: Vec<anyhow::Result<Count>> = std::thread::scope(|scope| {
             let fleets: Vec<_> = (0..FLEETS)
@@ -80,22 +82,31 @@ pub fn pause(effort: Effort) -> anyhow::Result<()> {
 }
 
 fn pauses(store: &Store, election: &str, rounds: u32) -> anyhow::Result<Count> {
+    let ttl = match store {
+        Store::Etcd(_) => ETCD_TTL,
+        Store::Redis(_) | Store::File(_) => TTL,
+    };
     let setup = Setup {
         election,
         nodes: 3,
-        ttl: TTL,
+        ttl,
         watched: true,
     };
     let mut fleet = Fleet::start(store, setup)?;
     let mut count = Count::default();
     for _ in 0..rounds {
         let old = fleet.settled()?;
-        one_pause(&mut fleet, old, &mut count)?;
+        one_pause(&mut fleet, old, ttl, &mut count)?;
     }
     Ok(count)
 }
 
-fn one_pause(fleet: &mut Fleet, old: Leader, count: &mut Count) -> anyhow::Result<()> {
+fn one_pause(
+    fleet: &mut Fleet,
+    old: Leader,
+    ttl: Duration,
+    count: &mut Count,
+) -> anyhow::Result<()> {
     let port = fleet.nodes[old.node].port;
     let mut connections = Vec::new();
     for _ in 0..REQUESTS / 2 {
@@ -114,7 +125,7 @@ fn one_pause(fleet: &mut Fleet, old: Leader, count: &mut Count) -> anyhow::Resul
         connection.send("GET", path, "", b"")?;
     }
     let mut stale_write = write(port, old.epoch)?;
-    std::thread::sleep((stopped_at + 2 * TTL).saturating_duration_since(Instant::now()));
+    std::thread::sleep((stopped_at + 2 * ttl).saturating_duration_since(Instant::now()));
     fleet.nodes[old.node].signal(Signal::CONT)?;
     let woke_at = Instant::now();
     let mut poll = Connection::open(port)?;

@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::etcd::{Putter, Servers};
 use crate::fleet::scratch;
 use crate::redis::{Client, Server};
 use crate::table::Sample;
@@ -17,6 +18,7 @@ use crate::table::Sample;
 pub enum Store {
     Redis(Server),
     File(TempDir),
+    Etcd(Servers),
 }
 
 impl Store {
@@ -28,14 +30,21 @@ impl Store {
         scratch().map(Self::File)
     }
 
-    pub fn both() -> anyhow::Result<[Self; 2]> {
-        Ok([Self::redis()?, Self::file()?])
+    /// One server, or a cluster of so many.
+    pub fn etcd(members: usize) -> anyhow::Result<Self> {
+        Servers::start(members).map(Self::Etcd)
+    }
+
+    pub fn each() -> anyhow::Result<[Self; 3]> {
+        Ok([Self::redis()?, Self::file()?, Self::etcd(1)?])
     }
 
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Redis(_) => "redis",
             Self::File(_) => "file",
+            Self::Etcd(servers) if servers.ports.len() > 1 => "etcd x3",
+            Self::Etcd(_) => "etcd",
         }
     }
 
@@ -43,12 +52,25 @@ impl Store {
         match self {
             Self::Redis(server) => server.url(),
             Self::File(directory) => format!("file://{}", directory.path().display()),
+            Self::Etcd(servers) => servers.url(),
         }
     }
 
-    /// When the lease that stands in the store now ends, unless it is renewed.
-    pub fn lease_end(&self, election: &str) -> anyhow::Result<Instant> {
+    /// When the lease that stands in the store now ends, unless it is renewed. etcd tells
+    /// that to nobody; there it is counted from the last renewal that its holder told of.
+    pub fn lease_end(
+        &self,
+        election: &str,
+        holder: &Value,
+        ttl: Duration,
+    ) -> anyhow::Result<Instant> {
         let (ends_ms, now) = match self {
+            Self::Etcd(_) => {
+                let renewed = holder["lease"]["renewed_at"].as_str();
+                let renewed: jiff::Timestamp = renewed.context("never renewed")?.parse()?;
+                let ends = renewed.as_millisecond() as f64 + ttl.as_secs_f64() * 1000.0;
+                (ends, SystemTime::now().duration_since(UNIX_EPOCH)?)
+            }
             Self::Redis(server) => {
                 let key = format!("tenure:{{{election}}}:leader");
                 let ends = server.client()?.ask(&["PEXPIRETIME", &key])?;
@@ -72,6 +94,7 @@ impl Store {
         Ok(match self {
             Self::Redis(server) => Probe::Ping(server.client()?),
             Self::File(directory) => Probe::Sync(directory),
+            Self::Etcd(servers) => Probe::Put(servers.putter()?),
         })
     }
 }
@@ -82,6 +105,8 @@ pub enum Probe<'a> {
     Ping(Client),
     /// A new file written and fsynced, and its folder fsynced.
     Sync(&'a TempDir),
+    /// One put over one persistent connection.
+    Put(Putter),
 }
 
 impl Probe<'_> {
@@ -89,6 +114,7 @@ impl Probe<'_> {
         match self {
             Self::Ping(_) => "PING",
             Self::Sync(_) => "fsync",
+            Self::Put(_) => "put",
         }
     }
 
@@ -97,6 +123,7 @@ impl Probe<'_> {
         let began = Instant::now();
         match self {
             Self::Ping(client) => drop(client.ask(&["PING"])?),
+            Self::Put(putter) => putter.put()?,
             Self::Sync(directory) => {
                 let folder = directory.path().join("floor");
                 std::fs::create_dir_all(&folder)?;

@@ -104,8 +104,8 @@ impl Collector for Scrape {
         };
         families.of_leadership()?;
         families.of_the_loop()?;
-        families.of_the_store(&self.0)?;
-        families.of_the_app()?;
+        families.of_the_store()?;
+        families.of_the_app(&self.0)?;
         families.of_the_build()
     }
 }
@@ -127,6 +127,11 @@ impl<'a> Seen<'a> {
 
     fn metrics(&self) -> &Metrics {
         self.election.metrics()
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn clock_step(&self) -> f64 {
+        self.election.store_clock_step_ms() as f64 / 1000.0
     }
 
     fn last_success(&self) -> f64 {
@@ -189,7 +194,7 @@ impl Families<'_, '_> {
         Ok(())
     }
 
-    fn of_the_store(&mut self, shared: &Shared) -> fmt::Result {
+    fn of_the_store(&mut self) -> fmt::Result {
         self.gauge("backend_up", "1 while the store answers", |seen| {
             u64::from(seen.snapshot.store.connected)
         })?;
@@ -198,9 +203,7 @@ impl Families<'_, '_> {
         self.gauge(name, help, |seen| seen.last_success())?;
         let help = "By how much the store's clock has moved further than this machine's since \
                     the start";
-        #[allow(clippy::cast_precision_loss)]
-        let step = shared.store.clock_step_ms() as f64 / 1000.0;
-        self.gauge("clock_step_seconds", help, |_| step)?;
+        self.gauge("clock_step_seconds", help, |seen| seen.clock_step())?;
         let help = "Validations of fencing tokens";
         self.counters("fence_checks", help, ["result"], Metrics::fence_checks)?;
         let help = "Writes of the checkpoint; unknown: may have been applied";
@@ -212,7 +215,7 @@ impl Families<'_, '_> {
         )
     }
 
-    fn of_the_app(&mut self) -> fmt::Result {
+    fn of_the_app(&mut self, shared: &Shared) -> fmt::Result {
         let help = "Attempts to deliver an event to the app's hook";
         self.counters(
             "hook_deliveries",
@@ -220,10 +223,10 @@ impl Families<'_, '_> {
             ["type", "result"],
             Metrics::hook_deliveries,
         )?;
-        let help = "How often the app was started again under the same leadership";
-        self.counter("child_restarts", help, |seen| {
-            seen.metrics().child_restarts()
-        })
+        let help = "How often the app was started again after it had ended by itself";
+        let child = shared.child.as_ref().map(|report| report.status());
+        let restarts = child.map_or(0, |child| child.restarts);
+        self.counter("child_restarts", help, |_| restarts)
     }
 
     fn of_the_build(&mut self) -> fmt::Result {

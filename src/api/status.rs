@@ -35,8 +35,7 @@ pub struct Status {
     backend: Backend,
     #[schema(value_type = Option<Object>)]
     health: Option<()>,
-    #[schema(value_type = Option<Object>)]
-    child: Option<()>,
+    child: Option<crate::child::Status>,
     timing: Timing,
     boot_id: String,
     /// Rises by one with every event.
@@ -197,7 +196,7 @@ impl Status {
                 hold: snapshot.hold.map(crate::lease::HoldReason::as_str),
             },
             health: None,
-            child: None,
+            child: shared.child.as_ref().map(|report| report.status()),
             timing: Timing {
                 ttl_ms: millis(timing.ttl()),
                 renew_every_ms: millis(timing.renew_every()),

@@ -4,6 +4,7 @@ use std::fmt;
 #[cfg(feature = "file")]
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::Problem;
 
@@ -13,6 +14,9 @@ pub enum Target {
     /// A directory.
     #[cfg(feature = "file")]
     File(PathBuf),
+    /// An etcd cluster.
+    #[cfg(feature = "etcd")]
+    Etcd(crate::backend::etcd::EtcdTarget),
     /// A Redis server.
     #[cfg(feature = "redis")]
     Redis(crate::backend::redis::RedisTarget),
@@ -25,8 +29,6 @@ const KNOWN: &[&str] = &[
     "rediss",
     "redis+sentinel",
     "redis+cluster",
-    "etcd",
-    "etcds",
     "raft",
     "bully",
     "ring",
@@ -56,6 +58,16 @@ impl Target {
         ))
     }
 
+    #[cfg(feature = "etcd")]
+    fn etcd(text: &str) -> Result<Self, Problem> {
+        text.parse().map(Self::Etcd).map_err(Problem::of)
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    fn etcd(_: &str) -> Result<Self, Problem> {
+        Err(Problem::new("this build has no etcd backend"))
+    }
+
     #[cfg(feature = "redis")]
     fn redis(text: &str) -> Result<Self, Problem> {
         text.parse().map(Self::Redis).map_err(Problem::of)
@@ -76,14 +88,53 @@ impl Target {
         Self::file(path.to_str())
     }
 
-    /// `host:port` of the store's server; `None` where it has none.
+    /// How late the store notices that a lease has run out, as its guarantees say.
+    #[must_use]
+    pub fn expiry_step(&self) -> Duration {
+        match self {
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => crate::backend::etcd::EXPIRY_STEP,
+            #[allow(unreachable_patterns)]
+            _ => Duration::from_millis(1),
+        }
+    }
+
+    /// Whether it is reached over a network.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => false,
+            #[allow(unreachable_patterns)]
+            _ => true,
+        }
+    }
+
+    /// Whether it is a Redis, of any kind.
+    pub(super) fn is_redis(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// `host:port` of the store's one server; `None` where it has none, or several that
+    /// stand in for each other.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => None,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(target) => target.servers().first().map(ToString::to_string),
             #[cfg(feature = "redis")]
-            Self::Redis(target) => target.servers().first().map(ToString::to_string),
+            Self::Redis(target) => {
+                let alone = *target.topology() == crate::backend::redis::Topology::Alone;
+                let server = target.servers().first().filter(|_| alone);
+                server.map(ToString::to_string)
+            }
         }
     }
 
@@ -93,6 +144,8 @@ impl Target {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => None,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(target) => Some(target.login()),
             #[cfg(feature = "redis")]
             Self::Redis(target) => Some(target.login()),
         }
@@ -104,6 +157,8 @@ impl Target {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => false,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(target) => target.tls(),
             #[cfg(feature = "redis")]
             Self::Redis(target) => target.tls(),
         }
@@ -115,6 +170,8 @@ impl Target {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => "leave it out",
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => "write etcds:// for TLS, or leave it out",
             #[cfg(feature = "redis")]
             Self::Redis(_) => "write rediss:// for TLS, or leave it out",
         }
@@ -131,15 +188,16 @@ impl FromStr for Target {
         };
         match scheme {
             "file" => Self::file(rest),
+            "etcd" | "etcds" => Self::etcd(text),
             "redis" | "rediss" => Self::redis(text),
             redis if redis.starts_with("redis+") || redis.starts_with("rediss+") => {
                 Self::redis(text)
             }
             known if KNOWN.contains(&known) => Err(Problem::new(format!(
-                "this version does not serve {known}; it serves file and redis"
+                "this version does not serve {known}; it serves file, redis and etcd"
             ))),
             _ => Err(Problem::new(
-                "it is no backend; write file, file:///dir, redis or redis://host:6379",
+                "it is no backend; write file, file:///dir, redis://host:6379 or etcd://host:2379",
             )),
         }
     }
@@ -151,6 +209,8 @@ impl fmt::Display for Target {
         match self {
             #[cfg(feature = "file")]
             Self::File(path) => write!(f, "file://{}", path.display()),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(target) => target.fmt(f),
             #[cfg(feature = "redis")]
             Self::Redis(target) => target.fmt(f),
         }

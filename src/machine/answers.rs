@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Action, CallId, EventKind, Leader, Machine, ROUNDING, Reason, Role, StoreHealth, Tenure,
 };
-use crate::lease::{Acquired, Epoch, Holder, Released, Renewed, StoreError};
+use crate::lease::{Acquired, Epoch, Holder, Observed, Released, Renewed, StoreError};
 use crate::time::Moment;
 
 /// How often giving a lease back is tried.
@@ -48,6 +48,43 @@ impl Machine {
         }
     }
 
+    /// A look while this node is no candidate: it names the leader and grants nothing.
+    pub(super) fn on_observed(
+        &mut self,
+        now: Moment,
+        id: CallId,
+        answer: Result<Observed, StoreError>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.acquiring.take_if(|call| call.id == id).is_none() {
+            return;
+        }
+        let recheck = self.recheck_below.take();
+        let observed = match answer {
+            Ok(observed) => observed,
+            Err(error) => {
+                self.try_at = now + self.backoff();
+                return self.store_failed(now, error, out);
+            }
+        };
+        self.store_answered(now, out);
+        if let Some(epoch) = observed.epoch {
+            self.see(epoch);
+        }
+        let old_news = recheck > observed.epoch;
+        match observed.holder {
+            Some((holder, left)) => self.held(now, holder, left, out),
+            None => {
+                self.name_leader(now, None, out);
+                // A free lease is for the others; a hint tells who took it.
+                self.try_at = now + self.settings.timing.ttl();
+            }
+        }
+        if old_news || (self.candidate && self.snapshot.leader.is_none()) {
+            self.plan_try(now, now);
+        }
+    }
+
     pub(super) fn won(
         &mut self,
         now: Moment,
@@ -62,9 +99,9 @@ impl Machine {
         let timing = &self.settings.timing;
         let ends_at = timing.ends_at(sent_at, left);
         let leads_until = timing.leads_until(ends_at);
-        if dead || now >= leads_until || self.snapshot.stopping {
-            // Dead here, or too late to lead under it, which makes it so; freeing it
-            // spares the others the wait. Its answer matters to nobody.
+        if dead || now >= leads_until || self.snapshot.stopping || !self.candidate {
+            // Dead here, or not to be led under, which makes it so; freeing it spares the
+            // others the wait. Its answer matters to nobody.
             let call = self.next_call();
             let prefer = None;
             out.push(Action::Release {

@@ -11,14 +11,17 @@ impl Machine {
         match self.snapshot.role {
             Role::Leading => self.renew_if_due(now, out),
             Role::Draining => {
-                if self
-                    .departure
-                    .as_ref()
-                    .is_some_and(|departure| departure.drained)
-                {
+                let (drained, drain_until) = match &self.departure {
+                    Some(departure) => (departure.drained, departure.drain_until),
+                    None => (false, now),
+                };
+                if drained {
                     self.release_if_due(now, out);
-                } else {
+                } else if now < drain_until {
                     self.renew_if_due(now, out);
+                } else {
+                    // Due no more: the lease runs out.
+                    self.renew_at = self.renew_at.max(drain_until);
                 }
             }
             Role::Starting | Role::Waiting if self.snapshot.stopping => {
@@ -27,7 +30,7 @@ impl Machine {
                     out.push(Action::Finished);
                 }
             }
-            Role::Starting | Role::Waiting => self.acquire_if_due(now, out),
+            Role::Starting | Role::Waiting => self.ask_if_due(now, out),
             Role::Stopped => {}
         }
     }
@@ -70,7 +73,7 @@ impl Machine {
         });
     }
 
-    pub(super) fn acquire_if_due(&mut self, now: Moment, out: &mut Vec<Action>) {
+    pub(super) fn ask_if_due(&mut self, now: Moment, out: &mut Vec<Action>) {
         if self.acquiring.is_some() || self.leftover.is_some() || self.try_at > now {
             return;
         }
@@ -79,6 +82,10 @@ impl Machine {
             id: call,
             sent_at: now,
         });
+        if !self.candidate {
+            out.push(Action::Observe { call });
+            return;
+        }
         let incumbent = self
             .former
             .is_some_and(|former| Some(former.epoch) == self.floor && now < former.leads_until);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::transition::Transition;
-use crate::lease::{Acquired, Epoch, Hint, NodeId, Released, Renewed, SessionId, StoreError};
+use crate::lease::{
+    Acquired, Epoch, Hint, NodeId, Observed, Released, Renewed, SessionId, StoreError,
+};
 
 /// Names one call to the store, so that a late answer to an older one is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,14 +18,28 @@ pub enum Input {
     Wake,
     /// The answer to [`Action::Acquire`].
     Acquired(CallId, Result<Acquired, StoreError>),
+    /// The answer to [`Action::Observe`]. This node's own lease is no holder.
+    Observed(CallId, Result<Observed, StoreError>),
     /// The answer to [`Action::Renew`].
     Renewed(CallId, Result<Renewed, StoreError>),
     /// The answer to [`Action::Release`].
     Released(CallId, Result<Released, StoreError>),
     /// The store hinted at a change.
     Hint(Hint),
-    /// The app of a leadership that ended is confirmed stopped.
-    Drained,
+    /// The app that worked under this epoch is confirmed stopped. It says nothing of any
+    /// other epoch's app, however late it comes.
+    Drained(Epoch),
+    /// The app that works under this epoch ends by itself: leadership is given up.
+    /// `Drained` follows when all of it is gone.
+    AppEnded {
+        /// Under which it worked.
+        epoch: Epoch,
+        /// For how long the others go first.
+        cooldown: Duration,
+    },
+    /// Whether this node may be granted the lease. One that may not goes on watching who
+    /// leads; a lease that it holds is not touched.
+    Candidacy(bool),
     /// Give leadership up, and campaign last for `cooldown`.
     StepDown {
         /// For how long the others go first.
@@ -48,6 +64,11 @@ pub enum Action {
         incumbent: bool,
         /// The bid's hold.
         hold: Duration,
+    },
+    /// Ask who holds the lease, without asking for it.
+    Observe {
+        /// Which call it is.
+        call: CallId,
     },
     /// Prolong the lease.
     Renew {

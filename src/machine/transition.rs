@@ -52,6 +52,8 @@ pub enum Reason {
     StepDown,
     /// The process was asked to end.
     Shutdown,
+    /// The app ended by itself.
+    AppEnded,
     /// The lease was given back.
     Released,
     /// Giving it back failed; it frees itself at its end.
@@ -76,6 +78,7 @@ impl Reason {
             Self::Revoked => "revoked",
             Self::StepDown => "step_down",
             Self::Shutdown => "shutdown",
+            Self::AppEnded => "app_ended",
             Self::Released => "released",
             Self::ReleaseFailed => "release_failed",
             Self::LeaderSeen => "leader_seen",

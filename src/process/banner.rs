@@ -76,8 +76,7 @@ fn short(span: std::time::Duration) -> humantime::FormattedDuration {
 /// that `--config` takes.
 pub fn effective(config: &Config, json: bool) -> String {
     let timing = &config.timing;
-    // The store's own step is at most a millisecond on what this version serves.
-    let step = std::time::Duration::from_millis(1);
+    let step = config.target.expiry_step();
     let worst = timing.worst_case_failover(step, Default::default());
     let elections: Vec<&str> = config
         .elections
@@ -102,10 +101,12 @@ pub fn effective(config: &Config, json: bool) -> String {
         "probe-status": listeners.probe_status,
         "api-token-file": listeners.token_file,
         "allow-host": listeners.allow_hosts,
+        "redis-wait": config.redis_wait,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
+        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
@@ -119,9 +120,19 @@ pub fn effective(config: &Config, json: bool) -> String {
     ] {
         settings[name] = value;
     }
+    if let Some(app) = &config.app {
+        settings["restart"] = app.restart.as_str().into();
+        settings["stop-signal"] = app.stop_signal.as_str().into();
+        settings["crash-loop"] = app.crash_loop.to_string().into();
+    }
+    let command = config.app.as_ref().map(|app| {
+        let words = app.command.iter();
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>()
+    });
     if json {
         let all = json!({
             "settings": settings,
+            "command": command,
             "worst_case_failover_ms": millis(worst),
         });
         return format!("{all:#}\n");
@@ -131,6 +142,9 @@ pub fn effective(config: &Config, json: bool) -> String {
         if !value.is_null() {
             lines += &format!("{name} = {value}\n");
         }
+    }
+    if let Some(command) = command {
+        lines += &format!("# command: {command:?}\n");
     }
     if config.id.is_none() {
         lines += "# id: host:port of the API\n";

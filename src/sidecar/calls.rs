@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::metrics::Metrics;
 use crate::backend::Backend;
 use crate::lease::{
-    Acquired, Bid, Claim, ElectionName, Epoch, Profile, SessionId, StoreError, Timing,
+    Acquired, Bid, Claim, ElectionName, Epoch, Observed, Profile, SessionId, StoreError, Timing,
 };
 use crate::machine::{Action, CallId, Input};
 use crate::memory::Memory;
@@ -48,6 +48,7 @@ impl Caller {
                 };
                 Some(caller.acquire(call, bid).boxed())
             }
+            Action::Observe { call } => Some(caller.observe(call).boxed()),
             Action::Renew { call, epoch } => {
                 let claim = self.claim(epoch);
                 let renew = async move {
@@ -104,6 +105,27 @@ impl Caller {
             let _ = self.bounded(self.backend.release(&claim, None)).await;
         }
         Input::Acquired(call, Err(StoreError::Rejected(error.to_string())))
+    }
+
+    /// Who holds the lease. The own one, left to run out, is nobody's.
+    async fn observe(self, call: CallId) -> Input {
+        let observed = self.bounded(self.backend.observe()).await;
+        let observed = match observed {
+            Ok(observed) => self.remembered(observed).await,
+            Err(error) => Err(error),
+        };
+        Input::Observed(call, observed)
+    }
+
+    async fn remembered(&self, mut observed: Observed) -> Result<Observed, StoreError> {
+        if let Some(epoch) = observed.epoch {
+            let seen = self.memory.see_epoch(epoch).await;
+            seen.map_err(|error| StoreError::Rejected(error.to_string()))?;
+        }
+        observed
+            .holder
+            .take_if(|(holder, _)| holder.session == self.session);
+        Ok(observed)
     }
 
     /// What does not answer in time may have happened.

@@ -13,10 +13,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::abstention::Abstentions;
 use super::calls::Caller;
 use super::history::History;
 use crate::backend::Hints;
-use crate::lease::NodeId;
+use crate::lease::{Epoch, NodeId};
 use crate::machine::{Action, EventKind, Input, Machine, Reason, Role, Snapshot, Transition};
 use crate::time::{Alarm, Clock, Moment};
 
@@ -28,7 +29,11 @@ pub(super) enum Command {
         to: Option<NodeId>,
         reply: oneshot::Sender<Departure>,
     },
-    Drained,
+    Drained(Epoch),
+    AppEnded {
+        epoch: Epoch,
+        cooldown: Duration,
+    },
     Stop,
 }
 
@@ -52,6 +57,7 @@ pub(super) struct Driver {
     pub caller: Caller,
     pub hints: Hints,
     pub commands: mpsc::Receiver<Command>,
+    pub abstentions: watch::Receiver<Abstentions>,
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     pub history: Arc<History>,
     /// The moment of the last turn, in nanoseconds; what liveness is judged by.
@@ -66,8 +72,9 @@ impl Driver {
         let mut alarm = Alarm::new()?;
         let mut calls = FuturesUnordered::new();
         let mut waiting = Vec::new();
-        let mut finished = self.step(Input::Wake, &mut calls, &mut waiting);
         let mut orphaned = false;
+        let candidacy = self.candidacy();
+        let mut finished = self.step(candidacy, &mut calls, &mut waiting);
         while !finished || !calls.is_empty() {
             let next_turn = self.clock.now() + self.turn_every;
             let wake = self
@@ -81,14 +88,24 @@ impl Driver {
                     accept(command, &mut waiting)
                 }
                 Some(hint) = self.hints.next() => Input::Hint(hint),
+                Ok(()) = self.abstentions.changed() => self.candidacy(),
                 fired = alarm.until(&*self.clock, wake) => {
                     fired?;
                     Input::Wake
                 }
             };
+            // Before anything else is taken in: whoever abstains is granted nothing more.
+            if self.abstentions.has_changed().unwrap_or(false) {
+                let candidacy = self.candidacy();
+                finished |= self.step(candidacy, &mut calls, &mut waiting);
+            }
             finished |= self.step(input, &mut calls, &mut waiting);
         }
         Ok(())
+    }
+
+    fn candidacy(&mut self) -> Input {
+        Input::Candidacy(self.abstentions.borrow_and_update().is_empty())
     }
 
     /// One turn; whether the machine has finished.
@@ -161,7 +178,7 @@ impl Driver {
 
     fn log(&self, transition: &Transition) {
         let election = &self.caller.name;
-        let epoch = transition.epoch.map_or(0, crate::lease::Epoch::get);
+        let epoch = transition.epoch.map_or(0, Epoch::get);
         let reason = transition.reason.as_str();
         match transition.kind {
             EventKind::Acquired => tracing::info!(%election, epoch, "leading"),
@@ -191,7 +208,8 @@ fn accept(command: Option<Command>, waiting: &mut Vec<oneshot::Sender<Departure>
             waiting.push(reply);
             Input::StepDown { cooldown, to }
         }
-        Some(Command::Drained) => Input::Drained,
+        Some(Command::Drained(epoch)) => Input::Drained(epoch),
+        Some(Command::AppEnded { epoch, cooldown }) => Input::AppEnded { epoch, cooldown },
         // Every handle is gone: nobody wants this leadership.
         Some(Command::Stop) | None => Input::Stop,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use super::abstention::{Abstention, Abstentions};
 use super::calls::Caller;
 use super::driver::{Command, Departure};
 use super::history::{Entry, History};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub commands: mpsc::Sender<Command>,
+    pub abstentions: watch::Sender<Abstentions>,
     pub history: Arc<History>,
     pub last_turn: Arc<AtomicU64>,
     pub last_known: LastKnown,
@@ -140,6 +142,13 @@ impl Election {
         self.shared.history.won_at(epoch)
     }
 
+    /// By how many milliseconds the store's clock has moved further than this
+    /// machine's since its first answer.
+    #[must_use]
+    pub fn store_clock_step_ms(&self) -> i64 {
+        self.shared.caller.backend.clock_step_ms()
+    }
+
     /// What this election has counted.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -168,10 +177,37 @@ impl Election {
         departure.await.unwrap_or(Departure::NotLeader)
     }
 
-    /// Tells the election that the app of a leadership that ended is surely stopped.
-    pub async fn drained(&self) {
+    /// Tells the election that the app that worked under this epoch is surely stopped.
+    pub async fn drained(&self, epoch: Epoch) {
         // An election that has ended needs no telling.
-        let _ = self.shared.commands.send(Command::Drained).await;
+        let _ = self.shared.commands.send(Command::Drained(epoch)).await;
+    }
+
+    /// Tells the election that the app that works under this epoch ends by itself:
+    /// leadership is given up, for `cooldown` this node campaigns last, and the lease is
+    /// released as soon as [`Self::drained`] says that nothing of the app is left.
+    pub async fn app_ended(&self, epoch: Epoch, cooldown: Duration) {
+        let command = Command::AppEnded { epoch, cooldown };
+        let _ = self.shared.commands.send(command).await;
+    }
+
+    /// Takes this node out of the candidates until the answer is dropped: it goes on
+    /// watching who leads. A lease that it holds is not touched.
+    #[must_use]
+    pub fn abstain(&self, why: &'static str) -> Abstention {
+        Abstention::begin(&self.shared.abstentions, why)
+    }
+
+    /// Why this node is no candidate; nothing where it is one.
+    #[must_use]
+    pub fn abstains(&self) -> Vec<&'static str> {
+        self.shared.abstentions.borrow().reasons()
+    }
+
+    /// What the election loop last published, to be judged with the clock: unlike
+    /// [`Self::watch`], every renewal is a change here.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.shared.snapshots.clone()
     }
 
     pub(super) async fn stop(&self) {

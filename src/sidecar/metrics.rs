@@ -103,7 +103,6 @@ pub struct Metrics {
     fence_checks: Counts<1>,
     checkpoint_writes: Counts<1>,
     hook_deliveries: Counts<2>,
-    child_restarts: AtomicU64,
     tally: Mutex<Tally>,
 }
 
@@ -123,7 +122,6 @@ impl Metrics {
             fence_checks: Counts::new(FENCE_CHECKS.map(|result| [result])),
             checkpoint_writes: Counts::new(CHECKPOINT_WRITES.map(|result| [result])),
             hook_deliveries: Counts::new(deliveries),
-            child_restarts: AtomicU64::new(0),
             tally: Mutex::new(Tally::new(now)),
         }
     }
@@ -178,11 +176,6 @@ impl Metrics {
         self.hook_deliveries.add([kind.as_str(), delivery.as_str()]);
     }
 
-    /// The app was started again under the same leadership.
-    pub fn child_restarted(&self) {
-        self.child_restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Transitions by state afterwards and reason.
     #[must_use]
     pub fn transitions(&self) -> Vec<([&'static str; 2], u64)> {
@@ -217,12 +210,6 @@ impl Metrics {
     #[must_use]
     pub fn hook_deliveries(&self) -> Vec<([&'static str; 2], u64)> {
         self.hook_deliveries.all()
-    }
-
-    /// How often the app was started again.
-    #[must_use]
-    pub fn child_restarts(&self) -> u64 {
-        self.child_restarts.load(Ordering::Relaxed)
     }
 
     /// For how long this node has led by `now`.

@@ -160,10 +160,10 @@ fn bad_lab_flags_are_told_together_and_start_nothing() {
         "--fault",
         "kill,flood",
         "--backend",
-        "etcd://h",
+        "raft://h",
     ]);
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    for told in ["--nodes", "--rounds", "--ttl", "flood", "etcd"] {
+    for told in ["--nodes", "--rounds", "--ttl", "flood", "raft"] {
         assert!(ended.err.contains(told), "{told}: {}", ended.err);
     }
     let ended = run(&["lab", "--fault", "cut"]);

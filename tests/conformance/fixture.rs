@@ -58,6 +58,16 @@ pub trait Fixture: Send + Sync + 'static {
         None
     }
 
+    /// How many answers a grant to one who waits for it takes, one after the other.
+    fn round_trips(&self) -> u32 {
+        1
+    }
+
+    /// How many connections one store needs, however many elections there are.
+    fn connections_of_a_store(&self) -> usize {
+        1
+    }
+
     /// A lease that a test lets run out.
     fn short_ttl(&self) -> Duration {
         Duration::from_millis(300)

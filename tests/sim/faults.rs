@@ -41,6 +41,12 @@ impl World {
                 let to = (fault.other != node).then(|| self.nodes[fault.other].id.clone());
                 self.tell(node, Stimulus::StepDown { cooldown, to });
             }
+            FaultKind::AppCrash => self.crash_app(node),
+            FaultKind::Abstain => {
+                self.tell(node, Stimulus::Candidacy(false));
+                let (life, back) = (self.nodes[node].life, Stimulus::Candidacy(true));
+                self.queue.push(until, Event::Deliver(node, life, back));
+            }
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,
             FaultKind::CutBoth => {

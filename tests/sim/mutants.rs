@@ -34,6 +34,10 @@ pub enum Mutant {
     StatusStored,
     /// "Drained" is said while the app still works.
     DrainedTooEarly,
+    /// A late "drained" of an earlier tenure counts for the present one.
+    DrainedOfAnyEpoch,
+    /// Who is no candidate campaigns all the same.
+    CandidacyIgnored,
     /// The app is not stopped at the end of the lease.
     NoGuard,
     /// The store never lets a lease expire.
@@ -45,7 +49,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::DeadlineFromReply,
         Self::ReleaseWithoutOwner,
         Self::EpochsAsText,
@@ -61,6 +65,8 @@ impl Mutant {
         Self::DriftIgnored,
         Self::StatusStored,
         Self::DrainedTooEarly,
+        Self::DrainedOfAnyEpoch,
+        Self::CandidacyIgnored,
         Self::NoGuard,
         Self::LeaseNeverExpires,
         Self::HoldNeverEnds,
@@ -76,6 +82,7 @@ impl Mutant {
     pub fn caught_by(self) -> &'static [&'static str] {
         match self {
             Self::EpochsAsText => &["fence"],
+            Self::CandidacyIgnored => &["candidate"],
             Self::EpochExpires => &["epoch", "write"],
             Self::RenewResurrects => &["lives again"],
             Self::AcquireIgnoresFloor => &["twice", "floor"],
@@ -83,7 +90,7 @@ impl Mutant {
             Self::WriteWithoutRevision => &["write"],
             Self::LeaseNeverExpires => &["liveness", "lives again"],
             Self::HoldNeverEnds | Self::AlarmsLost => &["liveness"],
-            Self::DrainedTooEarly | Self::NoGuard => &["app"],
+            Self::DrainedTooEarly | Self::DrainedOfAnyEpoch | Self::NoGuard => &["app"],
             _ => &["exclusion"],
         }
     }

@@ -38,7 +38,9 @@ pub enum Stimulus {
     Reply(Call, Result<Answer, StoreError>),
     Timeout(Call),
     Hint(Hint),
-    Drained,
+    Drained(Epoch),
+    AppEnded(Epoch),
+    Candidacy(bool),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -49,6 +51,7 @@ pub enum Stimulus {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Acquire,
+    Observe,
     Renew,
     Release,
     Read(Epoch),
@@ -88,6 +91,8 @@ pub struct Node {
     pub cut_requests_until: TrueNs,
     pub cut_replies_until: TrueNs,
     pub quiet_requests: u64,
+    /// It was told to be no candidate.
+    pub abstains: bool,
     pub work: Option<Work>,
     inbox: VecDeque<Stimulus>,
     calls: BTreeMap<Call, Pending>,
@@ -116,6 +121,7 @@ impl Node {
             cut_requests_until: 0,
             cut_replies_until: 0,
             quiet_requests: 0,
+            abstains: false,
             work: None,
             inbox: VecDeque::new(),
             calls: BTreeMap::new(),
@@ -189,11 +195,15 @@ impl World {
             return;
         }
         shell.life += 1;
+        shell.abstains = false;
         shell.session = session;
         let settings = Settings {
             node: shell.id.clone(),
             timing,
-            drains: self.plan.drains,
+            drain: self
+                .plan
+                .drains
+                .then(|| Duration::from_nanos(self.plan.drain_up_to)),
             seed,
         };
         shell.machine = Some(Machine::new(settings, shell.memory));
@@ -270,7 +280,16 @@ impl World {
                 self.answered(node, call, Err(late))
             }
             Stimulus::Hint(hint) => Some(Input::Hint(hint)),
-            Stimulus::Drained => Some(Input::Drained),
+            Stimulus::Drained(epoch) => Some(Input::Drained(self.plant_in_drained(node, epoch))),
+            Stimulus::Candidacy(candidate) => {
+                self.nodes[node].abstains = !candidate;
+                let ignored = self.mutant == Some(Mutant::CandidacyIgnored);
+                (!ignored).then_some(Input::Candidacy(candidate))
+            }
+            Stimulus::AppEnded(epoch) => Some(Input::AppEnded {
+                epoch,
+                cooldown: self.plan.timing.ttl(),
+            }),
             Stimulus::StepDown { cooldown, to } => Some(Input::StepDown { cooldown, to }),
             Stimulus::Stop => Some(Input::Stop),
         };
@@ -300,6 +319,14 @@ impl World {
                 Some(Input::Acquired(id, Ok(answer)))
             }
             (Kind::Acquire, Err(error)) => Some(Input::Acquired(id, Err(error))),
+            (Kind::Observe, Ok(Answer::Observed(mut answer))) => {
+                let shell = &mut self.nodes[node];
+                shell.memory = shell.memory.max(answer.epoch);
+                let own = &shell.session;
+                answer.holder.take_if(|(holder, _)| holder.session == *own);
+                Some(Input::Observed(id, Ok(answer)))
+            }
+            (Kind::Observe, Err(error)) => Some(Input::Observed(id, Err(error))),
             (Kind::Renew, Ok(Answer::Renewed(mut answer))) => {
                 if let tenure::lease::Renewed::Kept { left } = &mut answer {
                     *left = self.plant_in_left(node, pending.sent_at, *left);
@@ -310,6 +337,15 @@ impl World {
             (Kind::Release, Ok(Answer::Released(answer))) => Some(Input::Released(id, Ok(answer))),
             (Kind::Release, Err(error)) => Some(Input::Released(id, Err(error))),
             (kind, answer) => panic!("{kind:?} was answered by {answer:?}"),
+        }
+    }
+
+    fn plant_in_drained(&self, node: usize, epoch: Epoch) -> Epoch {
+        let machine = self.nodes[node].machine.as_ref();
+        let tenure = machine.and_then(|machine| machine.snapshot().tenure);
+        match (self.mutant, tenure) {
+            (Some(Mutant::DrainedOfAnyEpoch), Some(tenure)) => tenure.epoch,
+            _ => epoch,
         }
     }
 
@@ -456,6 +492,14 @@ impl World {
                 let request = Request::Acquire { bid, seize };
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
+            Action::Observe { call } => {
+                if !self.nodes[node].abstains {
+                    self.oracle
+                        .fail(|| format!("sanity: node {node}, a candidate, only looks"));
+                }
+                let call = Call::Machine(call.0);
+                self.call(node, now, call, Kind::Observe, Request::Observe);
+            }
             Action::Renew { call, epoch } => {
                 let request = Request::Renew(self.claim(node, epoch));
                 self.call(node, now, Call::Machine(call.0), Kind::Renew, request);
@@ -514,6 +558,10 @@ impl World {
             self.oracle
                 .fail(|| format!("sanity: acquired because of {:?}", transition.reason));
         }
+        if self.nodes[node].abstains {
+            self.oracle
+                .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
+        }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {
             let machine = self.nodes[node].machine.as_ref();
@@ -543,46 +591,62 @@ impl World {
 
     /// The guard kills the app's group at the end of the lease, sidecar or not.
     pub fn guard_looks(&mut self, node: usize, life: u32) {
-        let over = self.nodes[node]
-            .work
-            .as_ref()
-            .is_some_and(|work| work.ends_at <= self.local(node));
+        let now = self.local(node);
+        let shell = &mut self.nodes[node];
         let guarded = self.mutant != Some(Mutant::NoGuard);
-        if self.nodes[node].life == life && over && guarded {
-            self.nodes[node].work = None;
-            self.say_drained(node);
+        if shell.life == life
+            && guarded
+            && let Some(work) = shell.work.take_if(|work| work.ends_at <= now)
+        {
+            self.say_drained(node, work.epoch);
         }
     }
 
     fn drain(&mut self, node: usize) {
         let takes = self.rng.u64(..=self.plan.drain_up_to);
         let shell = &self.nodes[node];
-        match &shell.work {
-            None => self.say_drained(node),
-            Some(work) => {
-                let done = Event::AppDone(node, shell.life, work.id);
-                self.queue.push(self.now + takes, done);
-                if self.mutant == Some(Mutant::DrainedTooEarly) {
-                    self.say_drained(node);
-                }
+        // Without one, it ended before, and the word of it is on its way.
+        if let Some(work) = &shell.work {
+            let epoch = work.epoch;
+            let done = Event::AppDone(node, shell.life, work.id);
+            self.queue.push(self.now + takes, done);
+            if self.mutant == Some(Mutant::DrainedTooEarly) {
+                self.say_drained(node, epoch);
             }
+        }
+    }
+
+    /// The app ends by itself, be it only its main process: the rest follows.
+    pub fn crash_app(&mut self, node: usize) {
+        let takes = self.rng.u64(..=self.ttl() / 10);
+        let shell = &self.nodes[node];
+        if let Some(work) = &shell.work {
+            let (life, epoch) = (shell.life, work.epoch);
+            let done = Event::AppDone(node, life, work.id);
+            let ended = Stimulus::AppEnded(epoch);
+            self.queue.push(self.now, Event::Deliver(node, life, ended));
+            self.queue.push(self.now + takes, done);
         }
     }
 
     pub fn app_done(&mut self, node: usize, life: u32, id: u64) {
         let shell = &mut self.nodes[node];
-        let current = shell.work.as_ref().is_some_and(|work| work.id == id);
-        if shell.life == life && current {
-            shell.work = None;
-            self.say_drained(node);
+        if shell.life == life
+            && let Some(work) = shell.work.take_if(|work| work.id == id)
+        {
+            self.say_drained(node, work.epoch);
         }
     }
 
-    fn say_drained(&mut self, node: usize) {
+    /// Once in time and once late: what was true of one app is no word about the next.
+    fn say_drained(&mut self, node: usize, epoch: Epoch) {
         let life = self.nodes[node].life;
-        let at = self.now + self.rng.u64(..MS / 10);
-        self.queue
-            .push(at, Event::Deliver(node, life, Stimulus::Drained));
+        let soon = self.rng.u64(..MS / 10);
+        let late = self.rng.u64(..self.ttl() * 3);
+        for after in [soon, late] {
+            let drained = Event::Deliver(node, life, Stimulus::Drained(epoch));
+            self.queue.push(self.now + after, drained);
+        }
     }
 
     fn finished(&mut self, node: usize) {

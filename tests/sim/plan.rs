@@ -30,6 +30,8 @@ pub enum FaultKind {
     CrashForgetting,
     Stop,
     StepDown,
+    AppCrash,
+    Abstain,
     CutRequests,
     CutReplies,
     CutBoth,
@@ -48,13 +50,15 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const HARMLESS_TO_DATA: [Self; 14] = [
+    const HARMLESS_TO_DATA: [Self; 16] = [
         Self::Pause,
         Self::Suspend,
         Self::Crash,
         Self::CrashForgetting,
         Self::Stop,
         Self::StepDown,
+        Self::AppCrash,
+        Self::Abstain,
         Self::CutRequests,
         Self::CutReplies,
         Self::CutBoth,

@@ -19,6 +19,7 @@ pub enum Request {
         /// Only a planted bug takes a lease that stands.
         seize: bool,
     },
+    Observe,
     Renew(Claim),
     Release(Claim, Option<NodeId>),
     ReadCheckpoint,
@@ -30,6 +31,7 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Acquired(Acquired),
+    Observed(Observed),
     Renewed(Renewed),
     Released(Released),
     Read(Option<Stored>),
@@ -126,6 +128,7 @@ impl Store {
         self.plant_before(now);
         match request {
             Request::Acquire { bid, seize } => self.acquire(now, bid, *seize),
+            Request::Observe => (Answer::Observed(self.observe(now)), None),
             Request::Renew(claim) => (Answer::Renewed(self.renew(now, claim)), None),
             Request::Release(claim, prefer) => {
                 let held = self.register.leader.is_some();

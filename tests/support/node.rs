@@ -60,7 +60,7 @@ impl Node {
         let settings = Settings {
             node: start.id.clone(),
             timing: start.timing,
-            drains: false,
+            drain: None,
             seed: fastrand::u64(..),
         };
         let machine = Machine::new(settings, start.floor);

@@ -6,7 +6,7 @@ use tenure::lease::{Acquired, Hint, Released, Renewed, StoreError};
 use tenure::time::pause;
 
 use crate::bench::{Bench, CALL, Candidate, LONG, hears, now};
-use crate::fault::Fault;
+use crate::fault::{Fault, Way};
 use crate::node::bounded;
 
 pub async fn t21_a_black_hole_ends_calls_and_heals(bench: &Bench) {
@@ -79,8 +79,7 @@ pub async fn t22_a_lost_reply_to_acquire_is_resolved(bench: &Bench) {
     let (far, way) = bench.faulty_candidate("far").await;
     let near = bench.candidate("near").await;
     near.begins_and_ends().await;
-    way.set(Fault::LostReplies);
-    let lost = bounded(CALL, far.backend.acquire(&far.bid())).await;
+    let lost = grant_without_its_answer(bench, &far, &*way, &near).await;
     assert!(
         matches!(lost, Err(StoreError::Indeterminate(_))),
         "{lost:?}"
@@ -95,6 +94,27 @@ pub async fn t22_a_lost_reply_to_acquire_is_resolved(bench: &Bench) {
     assert_eq!(far.renew(found.epoch).await, Renewed::Kept { left: LONG });
 
     a_node_finds_its_own(&bench.other_election("node")).await;
+}
+
+/// Where a grant takes several answers, the last one is lost.
+async fn grant_without_its_answer(
+    bench: &Bench,
+    far: &Candidate,
+    way: &dyn Way,
+    near: &Candidate,
+) -> Result<Acquired, StoreError> {
+    let bid = far.bid();
+    let asked = bounded(CALL, far.backend.acquire(&bid));
+    if bench.fixture.round_trips() == 1 {
+        way.set(Fault::LostReplies);
+        return asked.await;
+    }
+    way.set(Fault::SlowReplies(CALL / 4));
+    let lose = async {
+        near.sees_held_by(&far.session).await;
+        way.set(Fault::LostReplies);
+    };
+    tokio::join!(asked, lose).0
 }
 
 /// It does not lock itself out for a lease, which is a minute long here.
