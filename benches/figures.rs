@@ -44,7 +44,7 @@ use effort::Effort;
 
 type Figure = fn(Effort) -> anyhow::Result<()>;
 
-const FIGURES: [(&str, Figure); 7] = [
+const FIGURES: [(&str, Figure); 8] = [
     ("handover", failover::handover),
     ("crash", failover::crash),
     ("app", app::app),
