@@ -24,7 +24,7 @@ pub use status::Status;
 use crate::backend::Guarantees;
 use crate::bearer::TokenFile;
 use crate::child::Report;
-use crate::lease::{SessionId, Timing};
+use crate::lease::SessionId;
 use crate::sidecar::{Election, Sidecar};
 
 /// What the routes share.
@@ -101,6 +101,12 @@ impl Shared {
         &self.0.elections
     }
 
+    /// New at each start of the process.
+    #[must_use]
+    pub fn boot_id(&self) -> &SessionId {
+        &self.0.boot_id
+    }
+
     /// The status body of an election.
     #[must_use]
     pub fn status(&self, election: &Election) -> Status {
@@ -109,7 +115,8 @@ impl Shared {
 }
 
 impl Context {
-    fn worst_case_failover(&self, timing: &Timing) -> Duration {
-        timing.worst_case_failover(self.guarantees.expiry_step, Duration::ZERO)
+    fn worst_case_failover(&self, election: &Election) -> Duration {
+        let timing = election.timing();
+        timing.worst_case_failover(self.guarantees.expiry_step, election.largest_delay())
     }
 }

@@ -4,6 +4,8 @@
 mod app;
 #[cfg(feature = "wire")]
 mod credentials;
+mod health;
+mod hook;
 mod listen;
 mod raw;
 mod setting;
@@ -20,7 +22,10 @@ pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
 pub use target::Target;
 
+use crate::health::HealthCheck;
+use crate::hook::Hook;
 use crate::lease::{Drift, ElectionName, NodeId, Timing, TimingError};
+use crate::machine::{AppHealth, Percent, campaign_delay};
 
 /// One thing that is wrong: the value, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,12 @@ pub struct Config {
     pub url: Option<String>,
     /// The durations of the lease.
     pub timing: Timing,
+    /// Told of every change.
+    pub hook: Option<Hook>,
+    /// Asked how it is.
+    pub app_health: Option<HealthCheck>,
+    /// Below 100 %, the others go first.
+    pub priority: Percent,
     /// Where the API is served, and to whom.
     pub listeners: Listeners,
     /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
@@ -98,7 +109,7 @@ pub struct Config {
     pub status_every: Option<Duration>,
     /// Logs.
     pub logging: Logging,
-    /// For how long the lease is renewed while the app stops.
+    /// For how long the lease is renewed while the app drains and stops.
     pub drain_timeout: Duration,
     /// What runs while this node leads.
     pub app: Option<App>,
@@ -121,6 +132,9 @@ impl Config {
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
         let timing = reader.timing();
+        let hook = reader.hook();
+        let app_health = reader.app_health();
+        let priority = reader.read("priority", health::priority);
         let listeners = reader.listeners();
         let redis_wait = reader.redis_wait(target.as_ref());
         let state_dir = reader.read("state-dir", directory);
@@ -145,6 +159,9 @@ impl Config {
                 id,
                 url,
                 timing,
+                hook,
+                app_health,
+                priority: priority.unwrap_or(Percent::FULL),
                 listeners,
                 redis_wait,
                 state_dir,
@@ -157,6 +174,22 @@ impl Config {
             }),
             _ => Err(problems),
         }
+    }
+}
+
+impl Config {
+    /// Whether there is an app that has to be done before a lease is given back.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.hook.is_some() || self.app.is_some()
+    }
+
+    /// The longest that this node lets the others go first when the lease is free.
+    #[must_use]
+    pub fn largest_delay(&self) -> Duration {
+        let worst = self.app_health.as_ref();
+        let worst = worst.map(|_| AppHealth::fit(Percent::NONE));
+        campaign_delay(self.priority, worst, self.timing.call_timeout())
     }
 }
 
@@ -269,7 +302,10 @@ impl Reader<'_> {
     /// An app is stopped inside the lease, so some of it is kept for that.
     fn stop_budget(&mut self, ttl: Duration) -> Duration {
         if self.raw.command.is_empty() {
-            return self.duration("stop-budget").unwrap_or_default();
+            // An app that is told by a call needs time between the word and the end.
+            let told = self.raw.get("hook").is_some();
+            let usual = if told { ttl / 4 } else { Duration::ZERO };
+            return self.duration("stop-budget").unwrap_or(usual);
         }
         let budget = self.read("stop-budget", |text| match duration(text)? {
             Duration::ZERO => Err(Problem::new(

@@ -23,7 +23,8 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
-//!          |         '--> child ----^|  |     the app, under its guard
+//!          |      '-> hook, health ^ |  |    beside it: the app is told, and asked
+//!          |      '-> child --------^|  |    the app itself, under its guard
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis, etcd
@@ -73,12 +74,16 @@ pub mod cli;
 mod client;
 pub mod config;
 mod exit;
+pub mod health;
+pub mod hook;
 mod lab;
 pub mod lease;
 pub mod machine;
 pub mod memory;
+mod outbound;
 mod process;
 pub mod sidecar;
+pub mod systemd;
 pub mod time;
 
 pub use exit::Exit;

@@ -18,10 +18,12 @@
 
 mod answers;
 mod calls;
+mod candidacy;
 mod hints;
 mod input;
 mod settings;
 mod snapshot;
+mod standing;
 mod state;
 mod transition;
 
@@ -30,6 +32,7 @@ use std::time::Duration;
 pub use input::{Action, CallId, Input};
 pub use settings::Settings;
 pub use snapshot::{Leader, Role, Snapshot, StoreHealth, Tenure};
+pub use standing::{AppHealth, Percent, campaign_delay};
 pub use state::State;
 pub use transition::{EventKind, Reason, Transition};
 
@@ -73,9 +76,14 @@ pub struct Machine {
     floor: Option<Epoch>,
     longest_ttl: Duration,
     calls: u64,
-    /// Whether this node may be granted the lease.
+    /// Whether this node may be granted the lease, as far as the shell is concerned.
     candidate: bool,
-    /// An acquire or, where this node is no candidate, a look at who holds the lease.
+    /// What was last told of the app's health.
+    told_health: Option<AppHealth>,
+    /// Since when, or from when on, this node asks for a lease that it knows to be free:
+    /// its own delay is over then. Nothing while another is known to hold it.
+    free_from: Option<Moment>,
+    /// An acquire or, where it is not this node's turn, a look at who holds the lease.
     acquiring: Option<Call>,
     renewing: Option<Call>,
     releasing: Option<Call>,
@@ -102,9 +110,13 @@ impl Machine {
     #[must_use]
     pub fn new(settings: Settings, floor: Option<Epoch>) -> Self {
         let random = fastrand::Rng::with_seed(settings.seed);
+        let mut snapshot = Snapshot::new(floor);
+        snapshot.health = settings.health;
         Self {
             longest_ttl: settings.timing.ttl(),
-            snapshot: Snapshot::new(floor),
+            snapshot,
+            told_health: settings.health,
+            free_from: None,
             settings,
             floor,
             calls: 0,
@@ -187,7 +199,12 @@ impl Machine {
                     self.depart(now, Reason::AppEnded, cooldown, None, out);
                 }
             }
-            Input::Candidacy(candidate) => self.on_candidacy(now, candidate),
+            Input::Candidacy(candidate) => {
+                let before = self.is_candidate();
+                self.candidate = candidate;
+                self.after_candidacy(now, before);
+            }
+            Input::Health(health) => self.on_health(now, health, out),
             Input::StepDown { cooldown, to } => {
                 self.depart(now, Reason::StepDown, cooldown, to, out);
             }
@@ -287,26 +304,21 @@ impl Machine {
         }
     }
 
-    /// A node that becomes a candidate asks when the lease is free; one that ceases to be
-    /// one looks when it would have asked.
-    fn on_candidacy(&mut self, now: Moment, candidate: bool) {
-        let begins = candidate && !self.candidate;
-        self.candidate = candidate;
-        if begins && self.snapshot.tenure.is_none() && self.snapshot.hold.is_none() {
-            let leader = self.snapshot.leader.as_ref();
-            let free_at = leader.map_or(now, |leader| leader.free_at + ROUNDING);
-            self.plan_try(now, free_at);
-        }
-    }
-
     /// Plans a try for when the lease is free at `free_at`. Preference and cooldown
-    /// are delays, not protocol: they cost the others at most 2 × call_timeout.
+    /// are delays, not protocol: they cost the others at most 2 × call_timeout. So are
+    /// priority and score; but while another is known to hold the lease, the question
+    /// whether it still does is due without them.
     fn plan_try(&mut self, now: Moment, free_at: Moment) {
         let mut at = free_at.max(now);
         if self.cooldown_until > at {
             at = at + self.settings.timing.call_timeout() * 2;
         }
         self.try_at = at.max(self.defer_until);
+        self.free_from = None;
+        if self.snapshot.leader.is_none() {
+            self.try_at = self.try_at + self.delay(now);
+            self.free_from = Some(self.try_at);
+        }
     }
 
     fn name_leader(&mut self, now: Moment, leader: Option<Leader>, out: &mut Vec<Action>) {

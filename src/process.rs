@@ -9,16 +9,19 @@ use tokio::sync::watch;
 
 mod address;
 mod banner;
+mod beside;
 mod ending;
 mod output;
 mod serving;
 mod socket;
+mod supervised;
 mod telling;
 
 pub use banner::effective;
 
 use address::Addresses;
 use banner::Banner;
+use beside::Beside;
 use ending::{Signals, until_end};
 use output::{Outlet, Output};
 use serving::Serving;
@@ -32,7 +35,8 @@ use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
 use crate::lease::{Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
-use crate::sidecar::{Options, Sidecar, StartError};
+use crate::sidecar::{Options, Part, Sidecar, StartError};
+use crate::systemd::{ServiceManager, watchdog};
 use crate::time::{BootClock, Clock};
 
 /// What runs beside the sidecar in the same process: it is told the API's URL once
@@ -137,6 +141,7 @@ impl Prepared {
             tokens,
         } = self;
         let Addresses { api, probes, id } = addresses;
+        let manager = ServiceManager::of_environment();
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
@@ -146,7 +151,11 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drain: config.app.is_some().then_some(config.drain_timeout),
+            drain: config.drains().then_some(config.drain_timeout),
+            priority: config.priority,
+            has_health: config.app_health.is_some(),
+            // Twice in the time that systemd waits: one may be late.
+            heartbeat: manager.as_ref().and(watchdog()).map(|span| span / 2),
             clock,
         };
         let mut signals = match Signals::new() {
@@ -165,7 +174,8 @@ impl Prepared {
             api: &api.url,
             probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
-        let app = match run_app(&sidecar, config, &api.url) {
+        let (hooks, apps) = drains(&sidecar, config);
+        let app = match run_app(&sidecar, config, &api.url, apps) {
             Ok(app) => app,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };
@@ -192,6 +202,10 @@ impl Prepared {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
+        let beside = match Beside::start(&sidecar, &shared, config, hooks, manager) {
+            Ok(beside) => beside,
+            Err(problem) => return refuse(&[problem]),
+        };
         if let Some(companion) = companion {
             let url = api.url;
             std::thread::spawn(move || companion(url));
@@ -200,10 +214,12 @@ impl Prepared {
             exit = until_end(&sidecar, config, output, app.as_ref(), &mut signals) => exit,
             () = tell_status(&shared, config, said(config, output)) => Exit::Ok,
         };
+        beside.stopping();
         // The API goes on answering "not leader" while the lease is given back.
         if let Err(aborted) = ending::stop(sidecar, config, app, &mut signals).await {
             return aborted;
         }
+        beside.finish().await;
         let _ = stop_api.send(true);
         // Bounded by the listener's own goodbye.
         let _ = tokio::task::spawn_blocking(move || served.join()).await;
@@ -219,10 +235,31 @@ fn said<'a>(config: &Config, output: &'a Output) -> &'a Outlet {
     }
 }
 
+/// Who has to be done before a lease is given back: the hooks of all elections first,
+/// which ask the apps to drain, then the app that is run.
+fn drains(sidecar: &Sidecar, config: &Config) -> (Vec<Part>, Vec<Part>) {
+    let (mut hooks, mut apps) = (Vec::new(), Vec::new());
+    let count = usize::from(config.hook.is_some()) + usize::from(config.app.is_some());
+    for election in sidecar.elections() {
+        let mut parts = election.drained_by(count).into_iter();
+        if config.hook.is_some() {
+            hooks.extend(parts.next());
+        }
+        apps.extend(parts.next());
+    }
+    (hooks, apps)
+}
+
 /// Begins to run the app, where there is one. Without one, the first process of a
 /// container has the dead to bury all the same.
-fn run_app(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result<Option<Running>> {
-    let (Some(app), Some(election)) = (&config.app, sidecar.elections().first()) else {
+fn run_app(
+    sidecar: &Sidecar,
+    config: &Config,
+    api_url: &str,
+    parts: Vec<Part>,
+) -> std::io::Result<Option<Running>> {
+    let first = sidecar.elections().first().zip(parts.into_iter().next());
+    let (Some(app), Some((election, part))) = (&config.app, first) else {
         if rustix::process::getpid().is_init() {
             tokio::spawn(child::reap_orphans());
         }
@@ -231,6 +268,7 @@ fn run_app(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result
     let setup = Setup {
         app: app.clone(),
         election: election.clone(),
+        part,
         api_url: api_url.to_owned(),
         drain_timeout: config.drain_timeout,
         once: config.once,

@@ -4,8 +4,11 @@ mod abstention;
 mod callbacks;
 mod calls;
 mod checkpoint;
+mod deliveries;
+mod drain;
 mod driver;
 mod election;
+mod heartbeat;
 mod history;
 mod metrics;
 mod tally;
@@ -17,19 +20,22 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::sync::watch::{Receiver, channel};
 use tokio::task::JoinSet;
 
 pub use abstention::Abstention;
 pub use checkpoint::{CheckpointError, Condition};
+pub use deliveries::{Deliveries, Outcome};
+pub use drain::Part;
 pub use driver::Departure;
 pub use election::{Election, Validation};
 pub use history::Entry;
-pub use metrics::{Delivery, Histogram, Metrics};
+pub use metrics::{Histogram, Metrics};
 pub use watch::Watch;
 
 use crate::backend::{Guarantees, Store};
 use crate::lease::{ElectionName, Profile, SessionId, Timing};
-use crate::machine::{Machine, Settings};
+use crate::machine::{AppHealth, Machine, Percent, Settings};
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::time::{BootClock, Clock};
 
@@ -51,6 +57,15 @@ pub struct Options {
     /// called then. On a voluntary step-down the lease is renewed for that long meanwhile;
     /// what drains for longer finds it running out.
     pub drain: Option<Duration>,
+    /// Below 100 %, the others go first: each time that the lease is free this node waits
+    /// for what is missing of a call timeout.
+    pub priority: Percent,
+    /// Somebody looks how the app is and calls [`Election::set_health`]; until then this
+    /// node is no candidate.
+    pub has_health: bool,
+    /// While every election loop turns, [`Sidecar::heartbeat`] changes this often, at
+    /// least.
+    pub heartbeat: Option<Duration>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -65,6 +80,9 @@ impl Options {
             timing,
             state_dir: None,
             drain: None,
+            priority: Percent::FULL,
+            has_health: false,
+            heartbeat: None,
             clock: Arc::new(BootClock),
         }
     }
@@ -88,6 +106,7 @@ pub enum StartError {
 pub struct Sidecar {
     store: Arc<dyn Store>,
     elections: Vec<Election>,
+    heart: Option<Arc<heartbeat::Heart>>,
     loops: JoinSet<std::io::Result<()>>,
 }
 
@@ -111,6 +130,10 @@ impl Sidecar {
             let memory = Arc::new(Memory::load(dir.clone(), name)?);
             prepared.push((name, memory, SessionId::random()?));
         }
+        let heart = options.heartbeat.map(|every| {
+            let count = prepared.len();
+            Arc::new(heartbeat::Heart::new(count, every, options.clock.now()))
+        });
         let mut loops = JoinSet::new();
         let mut elections = Vec::new();
         for (name, memory, session) in prepared {
@@ -124,13 +147,18 @@ impl Sidecar {
                 clock: Arc::clone(&options.clock),
                 metrics: Arc::new(Metrics::new(options.clock.now())),
             };
-            let (election, driver) = join(caller, options);
+            let pulse = heart.clone().map(|heart| driver::Pulse {
+                heart,
+                which: elections.len(),
+            });
+            let (election, driver) = join(caller, options, pulse);
             loops.spawn(driver.run());
             elections.push(election);
         }
         Ok(Self {
             store,
             elections,
+            heart,
             loops,
         })
     }
@@ -153,6 +181,14 @@ impl Sidecar {
         self.store.address()
     }
 
+    /// A number that changes while every election loop turns, and only then: the loops'
+    /// own turns change it, no timer beside them. For a watchdog. `None` where the options
+    /// ask for none.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Receiver<u64>> {
+        self.heart.as_ref().map(|heart| heart.beats())
+    }
+
     /// Leaves every election in order: not leader, app drained, lease released.
     /// Takes as long as the app drains, and then at most a few calls.
     pub async fn stop(mut self) {
@@ -170,19 +206,28 @@ impl Drop for Sidecar {
     }
 }
 
-fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) {
+fn join(
+    caller: calls::Caller,
+    options: &Options,
+    pulse: Option<driver::Pulse>,
+) -> (Election, driver::Driver) {
+    let health = options.has_health.then_some(AppHealth::UNFIT);
     let settings = Settings {
         node: options.profile.node.clone(),
         timing: options.timing,
         drain: options.drain,
+        priority: options.priority,
+        health,
         seed: fastrand::u64(..),
     };
     let machine = Machine::new(settings, caller.memory.epoch());
-    let (publish, snapshots) = tokio::sync::watch::channel(Arc::new(machine.snapshot().clone()));
+    let (publish, snapshots) = channel(Arc::new(machine.snapshot().clone()));
     let (send, commands) = mpsc::channel(COMMAND_BACKLOG);
-    let (abstain, abstentions) = tokio::sync::watch::channel(abstention::Abstentions::default());
+    let (abstain, abstentions) = channel(abstention::Abstentions::default());
+    let (tell_health, told_health) = channel(health);
     let history = Arc::new(history::History::default());
     let last_turn = Arc::new(AtomicU64::new(options.clock.now().as_nanos()));
+    let turn_every = options.timing.ttl() / 2;
     let driver = driver::Driver {
         clock: Arc::clone(&options.clock),
         machine,
@@ -190,10 +235,14 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         hints: caller.backend.changes(),
         commands,
         abstentions,
+        health: told_health,
         snapshots: publish,
         history: Arc::clone(&history),
         last_turn: Arc::clone(&last_turn),
-        turn_every: options.timing.ttl() / 2,
+        turn_every: pulse
+            .as_ref()
+            .map_or(turn_every, |pulse| turn_every.min(pulse.heart.turn_every())),
+        pulse,
     };
     let election = Election::new(election::Shared {
         caller,
@@ -201,6 +250,8 @@ fn join(caller: calls::Caller, options: &Options) -> (Election, driver::Driver) 
         snapshots,
         commands: send,
         abstentions: abstain,
+        health: tell_health,
+        priority: options.priority,
         history,
         last_turn,
         last_known: election::LastKnown::default(),

@@ -124,11 +124,11 @@ fn what_cannot_be_done_is_refused_together() {
         "--ttl",
         "x",
         "--backend",
-        "etcd",
+        "raft",
     ]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
-    for value in ["melt", "99", "--ttl x", "etcd"] {
+    for value in ["melt", "99", "--ttl x", "raft"] {
         assert!(told.contains(value), "{value} is not named in: {told}");
     }
     let output = lab(&["--fault", "cut"]);

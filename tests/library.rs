@@ -157,6 +157,43 @@ async fn the_lease_is_held_until_the_app_has_drained() {
 }
 
 #[tokio::test]
+async fn those_who_drain_have_their_turns_and_the_lease_waits_for_all() {
+    let options = Options {
+        drain: Some(TTL * 100),
+        ..options("one")
+    };
+    let one = Sidecar::start(Arc::new(store()), &options).unwrap();
+    let first = one.elections()[0].clone();
+    let mut parts = first.drained_by(2);
+    let (stopped, asked) = (parts.pop().unwrap(), parts.pop().unwrap());
+    until(&first, State::Leader).await;
+    let token = first.fence_token().unwrap();
+    let leaving = {
+        let first = first.clone();
+        tokio::spawn(async move { first.step_down(TTL, None).await })
+    };
+    until(&first, State::SteppingDown).await;
+    // The first has its turn at once, the second when the first is done.
+    asked.turn(token).await;
+    let waits = tokio::time::timeout(Duration::from_millis(100), stopped.turn(token)).await;
+    assert!(waits.is_err(), "it has its turn before the app was asked");
+    asked.done(token).await;
+    tokio::time::timeout(BOUND, stopped.turn(token))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!leaving.is_finished(), "released before all were done");
+    stopped.done(token).await;
+    assert_eq!(leaving.await.unwrap(), Departure::Released);
+    // The next tenure waits for both anew.
+    until(&first, State::Leader).await;
+    let newer = first.fence_token().unwrap();
+    assert!(newer > token);
+    let waits = tokio::time::timeout(Duration::from_millis(100), stopped.turn(newer)).await;
+    assert!(waits.is_err(), "it was done with an older tenure only");
+}
+
+#[tokio::test]
 async fn an_app_that_ends_by_itself_gives_its_lease_back_when_it_is_gone() {
     let store = store();
     let options = Options {

@@ -11,7 +11,7 @@ use tenure::lease::{
     Acquired, Drift, Epoch, Hint, HoldReason, Holder, Observed, Profile, Released, Renewed,
     SessionId, StoreError, Timing,
 };
-use tenure::machine::{Action, CallId, Input, Machine, Settings};
+use tenure::machine::{Action, AppHealth, CallId, Input, Machine, Percent, Settings};
 use tenure::time::{Moment, UnixMs};
 
 /// A lease of a second, renewed every 300 ms, calls of at most 150 ms: of 1000 ms
@@ -127,6 +127,10 @@ fn show_input(input: &Input) -> String {
         Input::AppEnded { epoch, cooldown } => {
             format!("the app of epoch {epoch} ends by itself; last for {cooldown:?}")
         }
+        Input::Health(health) if health.healthy => {
+            format!("the app is well, score {}", health.score.get())
+        }
+        Input::Health(_) => "the app is not well".into(),
         Input::Candidacy(true) => "is a candidate".into(),
         Input::Candidacy(false) => "is no candidate".into(),
         Input::StepDown { cooldown, to } => match to {
@@ -179,12 +183,26 @@ fn show_action(action: &Action) -> String {
 
 impl Transcript {
     fn new(name: &'static str, drains: bool, floor: Option<u64>, about: &str) -> Self {
+        Self::of(name, drains, floor, (Percent::FULL, None), about)
+    }
+
+    /// A node of that priority, with an app about which nothing is known yet where
+    /// somebody looks how it is.
+    fn of(
+        name: &'static str,
+        drains: bool,
+        floor: Option<u64>,
+        (priority, health): (Percent, Option<AppHealth>),
+        about: &str,
+    ) -> Self {
         let stop = if drains { ms(200) } else { ms(0) };
         let timing = Timing::new(ms(1000), ms(300), ms(150), stop, Drift::ONE_PERCENT).unwrap();
         let settings = Settings {
             node: "self".parse().unwrap(),
             timing,
             drain: drains.then_some(ms(2000)),
+            priority,
+            health,
             seed: 1,
         };
         let stop = if drains {
@@ -607,6 +625,81 @@ fn no_candidate() {
         .wake()
         .step(180, Input::Observed(call(6), observed(None)))
         .step(200, Input::Candidacy(true))
+        .check();
+}
+
+#[test]
+fn priority() {
+    let mut t = Transcript::of(
+        "priority",
+        false,
+        None,
+        (Percent::new(60).unwrap(), None),
+        "A priority of 60: it looks while another leads and before it knows of a free lease,\n\
+         # and asks for a free one 40 % of a call later, 60 ms. A duplicate look does not\n\
+         # begin the wait anew.",
+    );
+    let observed = |holder: Option<Holder>| {
+        Ok(Observed {
+            epoch: Some(epoch(7)),
+            holder: holder.map(|holder| (holder, ms(300))),
+        })
+    };
+    t.step(0, Input::Wake)
+        .step(
+            5,
+            Input::Observed(call(1), observed(Some(holder(7, "other")))),
+        )
+        .wake()
+        .step(310, Input::Observed(call(2), observed(None)))
+        .step(320, Input::Hint(Hint::Gap))
+        .step(330, Input::Observed(call(3), observed(None)))
+        .wake()
+        .step(375, Input::Acquired(call(4), Err(uncertain())))
+        .wake()
+        .after(5, Input::Acquired(call(5), won(8)))
+        .after(
+            20,
+            Input::StepDown {
+                cooldown: ms(0),
+                to: None,
+            },
+        )
+        .after(5, Input::Released(call(6), Ok(Released::Released)))
+        .wake()
+        .check();
+}
+
+#[test]
+fn health() {
+    let mut t = Transcript::of(
+        "health",
+        false,
+        None,
+        (Percent::FULL, Some(AppHealth::UNFIT)),
+        "An app of which nothing is known: it only looks. Well with a score of 80, it asks 20 %\n\
+         # of a call after it knows the lease to be free, 30 ms. Unhealthy, it steps down and\n\
+         # gives back what it is granted all the same; a score that moves a little is no event.",
+    );
+    let fit = |score| Input::Health(AppHealth::fit(Percent::new(score).unwrap()));
+    let free = Ok(Observed {
+        epoch: None,
+        holder: None,
+    });
+    t.step(0, Input::Wake)
+        .step(5, Input::Observed(call(1), free))
+        .step(100, fit(80))
+        .wake()
+        .step(135, Input::Acquired(call(2), won(1)))
+        .step(200, fit(75))
+        .step(210, fit(40))
+        .step(300, Input::Health(AppHealth::UNFIT))
+        .step(305, Input::Released(call(3), Ok(Released::Released)))
+        .step(310, Input::Health(AppHealth::UNFIT))
+        .step(400, fit(100))
+        .wake()
+        .after(5, Input::Health(AppHealth::UNFIT))
+        .after(5, Input::Acquired(call(4), won(2)))
         .check();
 }
 

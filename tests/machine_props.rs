@@ -10,7 +10,10 @@ use tenure::lease::{
     Acquired, Drift, Epoch, Hint, HoldReason, Holder, NodeId, Observed, Profile, Released, Renewed,
     SessionId, StoreError, Timing,
 };
-use tenure::machine::{Action, CallId, EventKind, Input, Machine, Role, Settings, Tenure};
+use tenure::machine::{
+    Action, AppHealth, CallId, EventKind, Input, Machine, Percent, Role, Settings, Tenure,
+    campaign_delay,
+};
 use tenure::time::{Moment, UnixMs};
 
 /// What a test does next; numbers are folded into what is possible then.
@@ -44,6 +47,10 @@ enum Move {
         late: u64,
     },
     Candidacy(bool),
+    Health {
+        healthy: bool,
+        score: u8,
+    },
     StepDown {
         cooldown_ms: u64,
         to_self: bool,
@@ -85,6 +92,8 @@ fn moves() -> impl Strategy<Value = (u64, Move)> {
         2 => late().prop_map(|late| Move::Drained { late }),
         1 => late().prop_map(|late| Move::AppEnded { late }),
         1 => prop::bool::weighted(0.7).prop_map(Move::Candidacy),
+        1 => (prop::bool::weighted(0.7), 0..=100u8)
+            .prop_map(|(healthy, score)| Move::Health { healthy, score }),
         1 => step_down,
         1 => prop::bool::weighted(0.1).prop_map(|stop| if stop { Move::Stop } else { Move::Wake }),
     ];
@@ -121,6 +130,9 @@ struct Harness {
     /// The epoch under which the app works.
     working: Option<Epoch>,
     candidate: bool,
+    /// What is known of the app; it says nothing before it is asked.
+    health: Option<AppHealth>,
+    priority: Percent,
     /// The lease that the store denied last while it stood, nobody else holding it.
     denied: Option<Tenure>,
     finished: bool,
@@ -157,7 +169,7 @@ fn trouble(how: u8) -> StoreError {
 }
 
 impl Harness {
-    fn new(drains: bool, floor: Option<u64>, seed: u64) -> Self {
+    fn new(drains: bool, floor: Option<u64>, priority: Percent, seed: u64) -> Self {
         let ms = Duration::from_millis;
         let stop = if drains { ms(200) } else { ms(0) };
         let timing = Timing::new(ms(1_000), ms(300), ms(150), stop, Drift::ONE_PERCENT).unwrap();
@@ -165,6 +177,8 @@ impl Harness {
             node: node("self"),
             timing,
             drain: drains.then_some(ms(700)),
+            priority,
+            health: None,
             seed,
         };
         Self {
@@ -179,6 +193,8 @@ impl Harness {
             sends: BTreeMap::new(),
             working: None,
             candidate: true,
+            health: None,
+            priority,
             denied: None,
             finished: false,
         }
@@ -211,6 +227,14 @@ impl Harness {
                 self.candidate = *candidate;
                 Some(Input::Candidacy(*candidate))
             }
+            Move::Health { healthy, score } => {
+                let health = AppHealth {
+                    healthy: *healthy,
+                    score: Percent::new(*score).unwrap(),
+                };
+                self.health = Some(health);
+                Some(Input::Health(health))
+            }
             Move::StepDown {
                 cooldown_ms,
                 to_self,
@@ -223,6 +247,10 @@ impl Harness {
         if let Some(input) = input {
             self.step(input);
         }
+    }
+
+    fn may_lead(&self) -> bool {
+        self.candidate && self.health.is_none_or(|health| health.healthy)
     }
 
     /// The epoch of the app of so many tenures ago.
@@ -440,12 +468,16 @@ impl Harness {
                 );
                 assert!(hold >= self.timing.hold(self.timing.ttl()));
                 assert!(!self.finished, "it has ended");
-                assert!(self.candidate, "it asks for what it must not have");
+                assert!(self.may_lead(), "it asks for what it must not have");
                 self.floor = floor;
                 self.open_call(call, Kind::Acquire, None);
             }
             Action::Observe { call } => {
-                assert!(!self.candidate, "it only looks at what it may have");
+                let delay = campaign_delay(self.priority, self.health, self.timing.call_timeout());
+                assert!(
+                    !self.may_lead() || !delay.is_zero(),
+                    "it only looks at what it may have"
+                );
                 self.open_call(call, Kind::Observe, None);
             }
             Action::Renew { call, epoch } => {
@@ -480,7 +512,7 @@ impl Harness {
                     let epoch = transition.epoch.expect("a tenure has an epoch");
                     assert!(self.led.insert(epoch), "epoch {epoch} is led twice");
                     assert!(Some(epoch) > before.term, "epoch {epoch} was dead");
-                    assert!(self.candidate, "it leads though it is no candidate");
+                    assert!(self.may_lead(), "it leads though it is no candidate");
                     self.working = self.drains.then_some(epoch);
                 }
             }
@@ -524,10 +556,11 @@ proptest! {
     fn whatever_happens(
         drains: bool,
         floor in prop::option::of(1..30u64),
+        priority in prop_oneof![Just(100u8), 0..=100u8],
         seed: u64,
         sequence in prop::collection::vec(moves(), 1..120),
     ) {
-        let mut harness = Harness::new(drains, floor, seed);
+        let mut harness = Harness::new(drains, floor, Percent::new(priority).unwrap(), seed);
         harness.step(Input::Wake);
         for (pause, next) in &sequence {
             harness.play(*pause, next);
@@ -540,7 +573,7 @@ proptest! {
 /// the machine never leads under it again.
 #[test]
 fn a_dead_epoch_from_the_store_is_refused() {
-    let mut harness = Harness::new(false, None, 1);
+    let mut harness = Harness::new(false, None, Percent::FULL, 1);
     let won = |call| {
         Input::Acquired(
             CallId(call),

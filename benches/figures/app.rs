@@ -93,7 +93,7 @@ impl Drop for Node {
 /// SIGKILL to the leader's app → the first word of the next leader's, at a TTL of 15 s.
 pub fn app(effort: Effort) -> anyhow::Result<()> {
     let floor = floor()?;
-    for store in Store::both()? {
+    for store in Store::each()? {
         let (send, begun) = channel();
         let mut nodes = vec![Node::start(0, &store, &send)?];
         let mut leads = next(&begun)?;

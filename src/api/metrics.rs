@@ -216,13 +216,12 @@ impl Families<'_, '_> {
     }
 
     fn of_the_app(&mut self, shared: &Shared) -> fmt::Result {
-        let help = "Attempts to deliver an event to the app's hook";
-        self.counters(
-            "hook_deliveries",
-            help,
-            ["type", "result"],
-            Metrics::hook_deliveries,
-        )?;
+        let help = "Calls of the app's hook";
+        self.counters("hook_deliveries", help, ["type", "result"], |metrics| {
+            let all = metrics.deliveries().all();
+            all.map(|(kind, outcome, count)| ([kind, outcome], count))
+                .collect()
+        })?;
         let help = "How often the app was started again after it had ended by itself";
         let child = shared.child.as_ref().map(|report| report.status());
         let restarts = child.map_or(0, |child| child.restarts);

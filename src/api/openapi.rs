@@ -63,6 +63,17 @@ pub enum StateName {
     Stopping,
 }
 
+/// How the app is.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Health {
+    /// Whether it may lead; false too while it has not been heard of.
+    healthy: bool,
+    /// How well it would, among the healthy ones.
+    #[schema(maximum = 100)]
+    score: u8,
+}
+
 /// One transition of this node.
 #[derive(ToSchema)]
 #[schema(as = Transition)]

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::{Shared, openapi};
 use crate::lease::{Epoch, NodeId};
-use crate::machine::{Snapshot, State};
+use crate::machine::{AppHealth, Snapshot, State};
 use crate::sidecar::Election;
 use crate::time::{Moment, UnixMs, millis};
 
@@ -33,8 +33,8 @@ pub struct Status {
     term: Option<Epoch>,
     lease: Lease,
     backend: Backend,
-    #[schema(value_type = Option<Object>)]
-    health: Option<()>,
+    #[schema(value_type = Option<openapi::Health>)]
+    health: Option<AppHealth>,
     child: Option<crate::child::Status>,
     timing: Timing,
     boot_id: String,
@@ -195,12 +195,12 @@ impl Status {
                 trouble: snapshot.store.trouble.clone(),
                 hold: snapshot.hold.map(crate::lease::HoldReason::as_str),
             },
-            health: None,
+            health: snapshot.health,
             child: shared.child.as_ref().map(|report| report.status()),
             timing: Timing {
                 ttl_ms: millis(timing.ttl()),
                 renew_every_ms: millis(timing.renew_every()),
-                worst_case_failover_ms: millis(shared.worst_case_failover(timing)),
+                worst_case_failover_ms: millis(shared.worst_case_failover(election)),
             },
             boot_id: shared.boot_id.to_string(),
             revision: snapshot.revision,

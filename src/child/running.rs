@@ -10,7 +10,7 @@ use super::report::Report;
 use super::supervisor::Supervisor;
 use crate::config::App;
 use crate::exit::Exit;
-use crate::sidecar::Election;
+use crate::sidecar::{Election, Part};
 
 /// What is run, and for which election.
 pub struct Setup {
@@ -18,6 +18,8 @@ pub struct Setup {
     pub app: App,
     /// It runs while this node leads this.
     pub election: Election,
+    /// When it has to be gone, and what waits for it.
+    pub part: Part,
     /// What it finds in its environment.
     pub api_url: String,
     /// For how long the app may stop when leadership is given up.

@@ -116,7 +116,7 @@ impl Supervisor {
             && Some(epoch) > self.served
         {
             self.served = Some(epoch);
-            self.setup.election.drained(epoch).await;
+            self.setup.part.done(epoch).await;
         }
     }
 
@@ -144,7 +144,12 @@ impl Supervisor {
         self.attend(&mut run).await;
         self.report.gone();
         tracing::info!(election = %election.name(), epoch = %tenure.epoch, "the app is gone");
-        election.drained(tenure.epoch).await;
+        if run.next.is_some() {
+            // It ended by itself: there is nobody left whom a hook could ask to drain.
+            election.drained(tenure.epoch).await;
+        } else {
+            self.setup.part.done(tenure.epoch).await;
+        }
         match run.next {
             _ if *self.aborted.borrow() => Ending::Aborted,
             Some(next) => Ending::ByItself(next),
@@ -177,6 +182,12 @@ impl Supervisor {
                 }
                 _ = self.deaths.recv() => { tree::reap(|pid, _| run.guarded.buried(pid)); }
                 Ok(()) = self.aborted.changed() => {}
+                // A hook that asks the app to drain has its answer first.
+                () = self.setup.part.turn(run.tenure.epoch), if run.leaves => {
+                    run.leaves = false;
+                    let now = self.now();
+                    run.guarded.stop(now + self.setup.drain_timeout);
+                }
                 signal = self.forwarded.next() => run.guarded.signal(signal),
                 _ = self.alarm.until(clock.clock(), overdue_at), if !run.overdue => {
                     run.overdue = true;
@@ -197,7 +208,7 @@ impl Supervisor {
                 run.guarded.prolong(&tenure);
                 if snapshot.role != Role::Leading {
                     run.asked = true;
-                    run.guarded.stop(now + self.setup.drain_timeout);
+                    run.leaves = true;
                 }
             }
             // Lost: the guard knows when all must be over, and that may be sooner.
@@ -317,6 +328,8 @@ struct Run {
     group: Option<Pid>,
     /// It is being stopped: its end is not its own.
     asked: bool,
+    /// Leadership is given up in order, and the app is not told to stop yet.
+    leaves: bool,
     /// What follows its end, where that was its own.
     next: Option<Next>,
     /// The guard was killed because it hung.
@@ -332,6 +345,7 @@ impl Run {
             began: false,
             group: None,
             asked: false,
+            leaves: false,
             next: None,
             overdue: false,
         }

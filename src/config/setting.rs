@@ -95,8 +95,55 @@ pub const SETTINGS: &[Setting] = &[
     one(
         "stop-budget",
         "DURATION",
-        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a \
-         command)",
+        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a hook \
+         or a command)",
+    ),
+    one(
+        "hook",
+        "URL",
+        "Tell the app of each change by a POST to this URL, on the loopback",
+    ),
+    one(
+        "hook-secret-file",
+        "FILE",
+        "Sign hooks as Standard Webhooks says: a whsec_ key a line, two during a rotation; read \
+         again when it changes",
+    ),
+    one(
+        "hook-timeout",
+        "DURATION",
+        "The longest that one call of the hook may take (default: 2s)",
+    ),
+    one(
+        "allow-remote-hook",
+        "",
+        "Call a hook that is not on the loopback",
+    ),
+    one(
+        "app-health",
+        "URL",
+        "Ask here how the app is; an unhealthy one does not lead",
+    ),
+    one(
+        "app-health-every",
+        "DURATION",
+        "From one question to the next (default: 1s)",
+    ),
+    one(
+        "app-health-failures",
+        "N",
+        "After so many bad answers in a row the app is unhealthy (default: 3)",
+    ),
+    one(
+        "on-unhealthy",
+        "WHAT",
+        "What follows when a leader's app is unhealthy: stepdown or restart (default: stepdown)",
+    ),
+    one(
+        "priority",
+        "PERCENT",
+        "0 to 100: the lower, the later this node campaigns, by up to one call timeout (default: \
+         100)",
     ),
     one(
         "listen",

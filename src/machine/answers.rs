@@ -48,7 +48,7 @@ impl Machine {
         }
     }
 
-    /// A look while this node is no candidate: it names the leader and grants nothing.
+    /// A look while it is not this node's turn: it names the leader and grants nothing.
     pub(super) fn on_observed(
         &mut self,
         now: Moment,
@@ -72,6 +72,7 @@ impl Machine {
             self.see(epoch);
         }
         let old_news = recheck > observed.epoch;
+        let free_from = self.free_from;
         match observed.holder {
             Some((holder, left)) => self.held(now, holder, left, out),
             None => {
@@ -80,8 +81,17 @@ impl Machine {
                 self.try_at = now + self.settings.timing.ttl();
             }
         }
-        if old_news || (self.candidate && self.snapshot.leader.is_none()) {
+        if old_news {
             self.plan_try(now, now);
+        } else if self.is_candidate() && self.snapshot.leader.is_none() {
+            match free_from {
+                // The delay runs already; another look does not begin it anew.
+                Some(from) => {
+                    self.try_at = from.max(now);
+                    self.free_from = Some(self.try_at);
+                }
+                None => self.plan_try(now, now),
+            }
         }
     }
 
@@ -99,7 +109,7 @@ impl Machine {
         let timing = &self.settings.timing;
         let ends_at = timing.ends_at(sent_at, left);
         let leads_until = timing.leads_until(ends_at);
-        if dead || now >= leads_until || self.snapshot.stopping || !self.candidate {
+        if dead || now >= leads_until || self.snapshot.stopping || !self.is_candidate() {
             // Dead here, or not to be led under, which makes it so; freeing it spares the
             // others the wait. Its answer matters to nobody.
             let call = self.next_call();

@@ -82,19 +82,24 @@ impl Machine {
             id: call,
             sent_at: now,
         });
-        if !self.candidate {
+        if !self.may_try(now) {
             out.push(Action::Observe { call });
             return;
         }
-        let incumbent = self
-            .former
-            .is_some_and(|former| Some(former.epoch) == self.floor && now < former.leads_until);
         out.push(Action::Acquire {
             call,
             floor: self.floor,
-            incumbent,
+            incumbent: self.is_incumbent(now),
             hold: self.settings.timing.hold(self.longest_ttl),
         });
+    }
+
+    /// Whether to ask *for* the lease. Asking is also the question who holds it, so whoever
+    /// has nothing to wait for just asks. A node that lets others go first looks, and asks
+    /// when its delay has passed on a lease that it knows to be free.
+    fn may_try(&self, now: Moment) -> bool {
+        let waited = || self.free_from.is_some_and(|from| from <= now);
+        self.is_candidate() && (self.delay(now).is_zero() || waited())
     }
 
     pub(super) fn next_call(&mut self) -> CallId {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::standing::AppHealth;
 use super::transition::Transition;
 use crate::lease::{
     Acquired, Epoch, Hint, NodeId, Observed, Released, Renewed, SessionId, StoreError,
@@ -40,6 +41,8 @@ pub enum Input {
     /// Whether this node may be granted the lease. One that may not goes on watching who
     /// leads; a lease that it holds is not touched.
     Candidacy(bool),
+    /// How the app is. An unfit one gives leadership up and is no candidate.
+    Health(AppHealth),
     /// Give leadership up, and campaign last for `cooldown`.
     StepDown {
         /// For how long the others go first.

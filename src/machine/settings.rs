@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::standing::{AppHealth, Percent};
 use crate::lease::{NodeId, Timing};
 
 /// What a machine is told once, at its start.
@@ -15,6 +16,10 @@ pub struct Settings {
     /// a voluntary step-down the lease is renewed for that long meanwhile; afterwards it
     /// is left to run out.
     pub drain: Option<Duration>,
+    /// Below 100 %, the others go first.
+    pub priority: Percent,
+    /// How the app is, as far as is known at the start; `None` where nobody looks.
+    pub health: Option<AppHealth>,
     /// Seeds the jitter between retries.
     pub seed: u64,
 }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::standing::AppHealth;
 use super::state::State;
 use super::transition::{EventKind, Reason, Transition};
 use crate::lease::{Epoch, HoldReason, Holder};
@@ -83,6 +84,8 @@ pub struct Snapshot {
     pub hold: Option<HoldReason>,
     /// How the store has been answering.
     pub store: StoreHealth,
+    /// How the app is; `None` where nobody looks.
+    pub health: Option<AppHealth>,
 }
 
 impl Snapshot {
@@ -98,6 +101,7 @@ impl Snapshot {
             leader: None,
             hold: None,
             store: StoreHealth::default(),
+            health: None,
         }
     }
 

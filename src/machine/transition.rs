@@ -21,9 +21,22 @@ pub enum EventKind {
     BackendUp,
     /// The store does not answer, or answers with an error.
     BackendDown,
+    /// The app is fit to lead, or is not, or is more or less so.
+    HealthChanged,
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Acquired,
+        Self::Releasing,
+        Self::Lost,
+        Self::LeaderChanged,
+        Self::BackendUp,
+        Self::BackendDown,
+        Self::HealthChanged,
+    ];
+
     /// As events and hooks name it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -34,6 +47,7 @@ impl EventKind {
             Self::LeaderChanged => "leader.changed",
             Self::BackendUp => "backend.up",
             Self::BackendDown => "backend.down",
+            Self::HealthChanged => "health.changed",
         }
     }
 }
@@ -54,6 +68,12 @@ pub enum Reason {
     Shutdown,
     /// The app ended by itself.
     AppEnded,
+    /// The app is not fit to lead.
+    Unhealthy,
+    /// The app is fit to lead.
+    Healthy,
+    /// The app tells another score.
+    ScoreChanged,
     /// The lease was given back.
     Released,
     /// Giving it back failed; it frees itself at its end.
@@ -79,6 +99,9 @@ impl Reason {
             Self::StepDown => "step_down",
             Self::Shutdown => "shutdown",
             Self::AppEnded => "app_ended",
+            Self::Unhealthy => "unhealthy",
+            Self::Healthy => "healthy",
+            Self::ScoreChanged => "score_changed",
             Self::Released => "released",
             Self::ReleaseFailed => "release_failed",
             Self::LeaderSeen => "leader_seen",

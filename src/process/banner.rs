@@ -20,7 +20,8 @@ impl Banner<'_> {
     /// For people, or one JSON line where logs are JSON too.
     pub fn text(&self) -> String {
         let timing = &self.config.timing;
-        let worst = timing.worst_case_failover(self.guarantees.expiry_step, Default::default());
+        let worst =
+            timing.worst_case_failover(self.guarantees.expiry_step, self.config.largest_delay());
         let elections: Vec<&str> = self
             .config
             .elections
@@ -77,7 +78,7 @@ fn short(span: std::time::Duration) -> humantime::FormattedDuration {
 pub fn effective(config: &Config, json: bool) -> String {
     let timing = &config.timing;
     let step = config.target.expiry_step();
-    let worst = timing.worst_case_failover(step, Default::default());
+    let worst = timing.worst_case_failover(step, config.largest_delay());
     let elections: Vec<&str> = config
         .elections
         .iter()
@@ -85,6 +86,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         .collect();
     let listeners = &config.listeners;
     let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
+    let (hook, health) = (config.hook.as_ref(), config.app_health.as_ref());
     #[cfg_attr(not(feature = "wire"), allow(unused_mut))]
     let mut settings = json!({
         "backend": config.target.to_string(),
@@ -96,6 +98,16 @@ pub fn effective(config: &Config, json: bool) -> String {
         "call-timeout": short(timing.call_timeout()).to_string(),
         "drift": timing.drift().to_string(),
         "stop-budget": short(timing.stop_budget()).to_string(),
+        "hook": hook.map(|hook| hook.url.to_string()),
+        "hook-secret-file": hook.and_then(|hook| hook.secret_file.as_ref()),
+        "allow-remote-hook": hook.map(|hook| hook.remote),
+        "hook-timeout": optional(hook.map(|hook| hook.timeout)),
+        "drain-timeout": short(config.drain_timeout).to_string(),
+        "app-health": health.map(|check| check.url.to_string()),
+        "app-health-every": optional(health.map(|check| check.every)),
+        "app-health-failures": health.map(|check| check.failures),
+        "on-unhealthy": health.map(|check| check.on_unhealthy.as_str()),
+        "priority": config.priority,
         "listen": listeners.api.to_string(),
         "probe-listen": listeners.probes.as_ref().map(ToString::to_string),
         "probe-status": listeners.probe_status,
@@ -106,7 +118,6 @@ pub fn effective(config: &Config, json: bool) -> String {
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
-        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });

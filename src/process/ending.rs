@@ -26,10 +26,11 @@ pub async fn stop(
     app: Option<Running>,
     signals: &mut Signals,
 ) -> Result<(), Exit> {
-    let drain = config
-        .app
-        .as_ref()
-        .map_or(Duration::ZERO, |_| config.drain_timeout);
+    let drain = if config.drains() {
+        config.drain_timeout
+    } else {
+        Duration::ZERO
+    };
     let stopped = within(drain + STOP_TIME, async {
         sidecar.stop().await;
         if let Some(app) = &app {

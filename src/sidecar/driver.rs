@@ -15,10 +15,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::abstention::Abstentions;
 use super::calls::Caller;
+use super::heartbeat::Heart;
 use super::history::History;
 use crate::backend::Hints;
 use crate::lease::{Epoch, NodeId};
-use crate::machine::{Action, EventKind, Input, Machine, Reason, Role, Snapshot, Transition};
+use crate::machine::{
+    Action, AppHealth, EventKind, Input, Machine, Reason, Role, Snapshot, Transition,
+};
 use crate::time::{Alarm, Clock, Moment};
 
 /// What the handles ask of the loop.
@@ -58,12 +61,21 @@ pub(super) struct Driver {
     pub hints: Hints,
     pub commands: mpsc::Receiver<Command>,
     pub abstentions: watch::Receiver<Abstentions>,
+    pub health: watch::Receiver<Option<AppHealth>>,
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     pub history: Arc<History>,
     /// The moment of the last turn, in nanoseconds; what liveness is judged by.
     pub last_turn: Arc<AtomicU64>,
     /// The loop turns at least this often, though nothing be due.
     pub turn_every: Duration,
+    /// Who is told of each turn.
+    pub pulse: Option<Pulse>,
+}
+
+/// One loop's part in the heartbeat of all of them.
+pub(super) struct Pulse {
+    pub heart: Arc<Heart>,
+    pub which: usize,
 }
 
 impl Driver {
@@ -89,6 +101,7 @@ impl Driver {
                 }
                 Some(hint) = self.hints.next() => Input::Hint(hint),
                 Ok(()) = self.abstentions.changed() => self.candidacy(),
+                Ok(()) = self.health.changed() => self.app_health(),
                 fired = alarm.until(&*self.clock, wake) => {
                     fired?;
                     Input::Wake
@@ -101,7 +114,15 @@ impl Driver {
             }
             finished |= self.step(input, &mut calls, &mut waiting);
         }
+        if let Some(pulse) = &self.pulse {
+            pulse.heart.ended(pulse.which, self.clock.now());
+        }
         Ok(())
+    }
+
+    fn app_health(&mut self) -> Input {
+        let health = *self.health.borrow_and_update();
+        health.map_or(Input::Wake, Input::Health)
     }
 
     fn candidacy(&mut self) -> Input {
@@ -123,6 +144,9 @@ impl Driver {
         self.machine.step(now, input, &mut actions);
         self.caller.metrics.turned(now, self.machine.snapshot());
         self.last_turn.store(now.as_nanos(), Ordering::Release);
+        if let Some(pulse) = &self.pulse {
+            pulse.heart.turned(pulse.which, now);
+        }
         self.snapshots
             .send_replace(Arc::new(self.machine.snapshot().clone()));
         let mut finished = false;
@@ -188,6 +212,16 @@ impl Driver {
                 Some(leader) => tracing::info!(%election, epoch, %leader, "following"),
                 None => tracing::info!(%election, "no leader known"),
             },
+            EventKind::HealthChanged => {
+                let health = self.machine.snapshot().health;
+                let score = health.map_or(0, |health| health.score.get());
+                match transition.reason {
+                    Reason::Unhealthy => {
+                        tracing::warn!(%election, "the app is not healthy; no candidate");
+                    }
+                    _ => tracing::info!(%election, score, "the app is healthy"),
+                }
+            }
             EventKind::BackendUp => tracing::info!(%election, "store answers"),
             EventKind::BackendDown => {
                 let trouble = self.machine.snapshot().store.trouble.clone();

@@ -13,7 +13,7 @@ use super::history::{Entry, History};
 use super::metrics::Metrics;
 use super::watch::Watch;
 use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
-use crate::machine::Snapshot;
+use crate::machine::{AppHealth, Percent, Snapshot, campaign_delay};
 use crate::time::{Clock, Moment, UnixMs};
 
 /// One election that this process takes part in. Cheap to clone; when the last
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub commands: mpsc::Sender<Command>,
     pub abstentions: watch::Sender<Abstentions>,
+    pub health: watch::Sender<Option<AppHealth>>,
+    pub priority: Percent,
     pub history: Arc<History>,
     pub last_turn: Arc<AtomicU64>,
     pub last_known: LastKnown,
@@ -202,6 +204,25 @@ impl Election {
     #[must_use]
     pub fn abstains(&self) -> Vec<&'static str> {
         self.shared.abstentions.borrow().reasons()
+    }
+
+    /// Tells the election how the app is: while it is not fit, this node gives leadership
+    /// up and is no candidate; the lower its score, the longer the others go first.
+    pub fn set_health(&self, health: AppHealth) {
+        self.shared.health.send_if_modified(|told| {
+            let news = *told != Some(health);
+            *told = Some(health);
+            news
+        });
+    }
+
+    /// The longest that this node lets the others go first when the lease is free: all of
+    /// a call where it has an app with a score, else what its priority lacks.
+    #[must_use]
+    pub fn largest_delay(&self) -> Duration {
+        let health = *self.shared.health.borrow();
+        let worst = health.map(|_| AppHealth::fit(Percent::NONE));
+        campaign_delay(self.shared.priority, worst, self.timing().call_timeout())
     }
 
     /// What the election loop last published, to be judged with the clock: unlike

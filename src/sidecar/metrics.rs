@@ -10,15 +10,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::checkpoint::CheckpointError;
+use super::deliveries::Deliveries;
 use super::election::Validation;
 use super::tally::Tally;
 use crate::lease::{Renewed, Revision, StoreError, Validity};
-use crate::machine::{EventKind, Reason, Snapshot, State, Transition};
+use crate::machine::{Reason, Snapshot, State, Transition};
 use crate::time::Moment;
 
 /// The transitions that the machine makes. Another one is counted all the same; its
 /// series then begins late.
-const TRANSITIONS: [(Reason, &[State]); 11] = {
+const TRANSITIONS: [(Reason, &[State]); 15] = {
     use State::{Candidate, Follower, Leader, Starting, SteppingDown, Stopping};
     const AFTERWARDS: &[State] = &[Candidate, Follower, Stopping];
     const ANY: &[State] = &[
@@ -34,6 +35,10 @@ const TRANSITIONS: [(Reason, &[State]); 11] = {
         (Reason::Expired, AFTERWARDS),
         (Reason::Revoked, AFTERWARDS),
         (Reason::StepDown, &[SteppingDown]),
+        (Reason::AppEnded, &[SteppingDown]),
+        (Reason::Unhealthy, ANY),
+        (Reason::Healthy, ANY),
+        (Reason::ScoreChanged, ANY),
         (Reason::Shutdown, &[Stopping]),
         (Reason::Released, AFTERWARDS),
         (Reason::ReleaseFailed, AFTERWARDS),
@@ -54,46 +59,6 @@ const CHECKPOINT_WRITES: [&str; 7] = [
     "not_applied",
     "unknown",
 ];
-const HOOK_TYPES: [EventKind; 6] = [
-    EventKind::Acquired,
-    EventKind::Releasing,
-    EventKind::Lost,
-    EventKind::LeaderChanged,
-    EventKind::BackendUp,
-    EventKind::BackendDown,
-];
-
-/// How one attempt to tell the app of an event went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// The app answered with 2xx.
-    Delivered,
-    /// The app answered with anything else.
-    Refused,
-    /// No answer: no connection, or not in time.
-    Failed,
-    /// A newer state took its place.
-    Superseded,
-}
-
-impl Delivery {
-    const ALL: [Self; 4] = [
-        Self::Delivered,
-        Self::Refused,
-        Self::Failed,
-        Self::Superseded,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Superseded => "superseded",
-        }
-    }
-}
-
 /// The numbers of one election.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,7 +67,7 @@ pub struct Metrics {
     renewal_seconds: Histogram,
     fence_checks: Counts<1>,
     checkpoint_writes: Counts<1>,
-    hook_deliveries: Counts<2>,
+    deliveries: Deliveries,
     tally: Mutex<Tally>,
 }
 
@@ -111,17 +76,13 @@ impl Metrics {
         let transitions = TRANSITIONS
             .iter()
             .flat_map(|(reason, states)| states.iter().map(|to| [to.as_str(), reason.as_str()]));
-        let deliveries = HOOK_TYPES.iter().flat_map(|kind| {
-            let of = |delivery: &Delivery| [kind.as_str(), delivery.as_str()];
-            Delivery::ALL.iter().map(of)
-        });
         Self {
             transitions: Counts::new(transitions),
             renewals: Counts::new(RENEWALS.map(|result| [result])),
             renewal_seconds: Histogram::default(),
             fence_checks: Counts::new(FENCE_CHECKS.map(|result| [result])),
             checkpoint_writes: Counts::new(CHECKPOINT_WRITES.map(|result| [result])),
-            hook_deliveries: Counts::new(deliveries),
+            deliveries: Deliveries::default(),
             tally: Mutex::new(Tally::new(now)),
         }
     }
@@ -171,11 +132,6 @@ impl Metrics {
         }]);
     }
 
-    /// One attempt to deliver an event to the app's hook has ended.
-    pub fn hook_delivery(&self, kind: EventKind, delivery: Delivery) {
-        self.hook_deliveries.add([kind.as_str(), delivery.as_str()]);
-    }
-
     /// Transitions by state afterwards and reason.
     #[must_use]
     pub fn transitions(&self) -> Vec<([&'static str; 2], u64)> {
@@ -206,10 +162,10 @@ impl Metrics {
         self.checkpoint_writes.all()
     }
 
-    /// Attempts to deliver to the hook by type and result.
+    /// How the calls of the app's hook went.
     #[must_use]
-    pub fn hook_deliveries(&self) -> Vec<([&'static str; 2], u64)> {
-        self.hook_deliveries.all()
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 
     /// For how long this node has led by `now`.
@@ -308,14 +264,9 @@ mod tests {
     #[test]
     fn series_are_there_before_anything_happens_and_none_is_lost() {
         let metrics = Metrics::new(Moment::from_millis(0));
-        let zero = |counts: &[([&str; 2], u64)]| counts.iter().all(|(_, count)| *count == 0);
-        assert!(zero(&metrics.transitions()) && zero(&metrics.hook_deliveries()));
-        assert!(metrics.transitions().len() > 25);
-        let before = metrics.hook_deliveries().len();
-        metrics.hook_delivery(EventKind::Lost, Delivery::Failed);
-        let after = metrics.hook_deliveries();
-        assert_eq!(after.len(), before);
-        assert!(after.contains(&(["leadership.lost", "failed"], 1)));
+        let transitions = metrics.transitions();
+        assert!(transitions.len() > 25);
+        assert!(transitions.iter().all(|(_, count)| *count == 0));
         metrics.transitions.add(["leader", "something_new"]);
         let all = metrics.transitions();
         assert!(all.contains(&(["leader", "something_new"], 1)));

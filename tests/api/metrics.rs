@@ -79,7 +79,7 @@ fn assert_complete(series: &BTreeMap<String, f64>) {
         ),
         (
             "hook_deliveries_total",
-            r#"type="leadership.lost",result="failed""#,
+            r#"type="health.changed",result="unreachable""#,
         ),
         ("child_restarts_total", ""),
         ("clock_step_seconds", ""),

@@ -114,6 +114,25 @@ fn each_wrong_value_is_named_with_its_mend() {
         ("--election", "a,a", "twice"),
         ("--id", "", "1 to 256"),
         ("--url", "example", "http://"),
+        ("--hook", "app", "http://127.0.0.1"),
+        ("--hook", "https://127.0.0.1/", "https"),
+        ("--hook", "http://10.0.0.7:80/", "--allow-remote-hook"),
+        ("--hook", "http://127.0.0.1.nip.io/", "--allow-remote-hook"),
+        ("--hook", "http://localhost.evil/", "--allow-remote-hook"),
+        ("--hook", "http://[::2]:80/", "--allow-remote-hook"),
+        ("--hook", "http://u@127.0.0.1/", "login"),
+        ("--hook", "http://127.0.0.1:99999/", "http://127.0.0.1"),
+        ("--hook-timeout", "2s", "--hook"),
+        ("--hook-secret-file", "/nonexistent/keys", "--hook"),
+        ("--allow-remote-hook=true", "", "--hook"),
+        ("--drain-timeout", "5", "15s"),
+        ("--app-health", "https://127.0.0.1/", "https"),
+        ("--app-health-every", "1s", "--app-health"),
+        ("--app-health-failures", "3", "--app-health"),
+        ("--on-unhealthy", "stepdown", "--app-health"),
+        ("--priority", "101", "100"),
+        ("--priority", "-1", "100"),
+        ("--priority", "high", "100"),
         ("--listen", "4040", "127.0.0.1:4040"),
         ("--listen", "0.0.0.0:4040", "--api-token-file"),
         ("--listen", "[::]:4040", "127.0.0.1"),
@@ -159,6 +178,67 @@ fn each_wrong_value_is_named_with_its_mend() {
         };
         assert_eq!(problems(&again), told);
     }
+}
+
+#[test]
+fn what_the_app_needs_has_its_defaults() {
+    let hook = ["--hook", "http://localhost:8080/leadership"];
+    let all = settings(&hook, &[], None);
+    assert_eq!(all["hook"], "http://localhost:8080/leadership");
+    assert_eq!(all["hook-timeout"], "2s");
+    assert_eq!(all["drain-timeout"], "5s");
+    // A quarter of the TTL, for the app to stop in.
+    assert_eq!(all["stop-budget"], "3s 750ms");
+    assert_eq!(settings(&[], &[], None)["stop-budget"], "0s");
+    for there in [
+        "http://127.9.9.9/",
+        "http://[::1]:1/x?y",
+        "http://LOCALHOST/",
+    ] {
+        assert_eq!(
+            settings(&["--hook", there], &[], None)["hook-timeout"],
+            "2s"
+        );
+    }
+    let remote = ["--hook", "http://app:80/", "--allow-remote-hook"];
+    assert_eq!(settings(&remote, &[], None)["allow-remote-hook"], true);
+    let health = ["--app-health", "http://127.0.0.1:8080/health"];
+    let all = settings(&health, &[], None);
+    assert_eq!(all["app-health-every"], "1s");
+    assert_eq!(all["app-health-failures"], 3);
+    assert_eq!(all["on-unhealthy"], "stepdown");
+    assert_eq!(all["priority"], 100);
+}
+
+#[test]
+fn wrong_settings_of_the_app_are_told_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    std::fs::write(&keys, "whsec_short\n").unwrap();
+    let keys = keys.to_str().unwrap();
+    let flags = [
+        ["--hook", "http://app/"],
+        ["--hook-secret-file", keys],
+        ["--hook-timeout", "0s"],
+        ["--app-health", "http://127.0.0.1/"],
+        ["--app-health-every", "0s"],
+        ["--app-health-failures", "0"],
+        ["--on-unhealthy", "restart"],
+    ];
+    let told = problems(&check(flags.as_flattened(), &[], None));
+    assert_eq!(told.len(), 6, "{told:#?}");
+    let text = told.join("\n");
+    for word in [
+        "--allow-remote-hook",
+        "line 1 is no key",
+        "--hook-timeout 0s",
+        "--app-health-every 0s",
+        "--app-health-failures 0",
+        "no command",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(!text.contains("whsec_short"), "{text}");
 }
 
 #[test]

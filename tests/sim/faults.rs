@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tenure::lease::register::Register;
 use tenure::lease::{CheckpointWrite, Hint};
+use tenure::machine::AppHealth;
 
 use super::node::{Call, Stimulus};
 use super::plan::{Fault, FaultKind};
@@ -46,6 +47,12 @@ impl World {
                 self.tell(node, Stimulus::Candidacy(false));
                 let (life, back) = (self.nodes[node].life, Stimulus::Candidacy(true));
                 self.queue.push(until, Event::Deliver(node, life, back));
+            }
+            FaultKind::AppIll => {
+                if self.plan.has_health {
+                    self.tell(node, Stimulus::Health(AppHealth::UNFIT));
+                    self.grows_well(node, until);
+                }
             }
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,

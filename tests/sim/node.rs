@@ -9,7 +9,8 @@ use tenure::lease::{
     Revision, SessionId, StoreError, Timing,
 };
 use tenure::machine::{
-    Action, CallId, EventKind, Input, Machine, Reason, Role, Settings, Transition,
+    Action, AppHealth, CallId, EventKind, Input, Machine, Percent, Reason, Role, Settings,
+    Transition,
 };
 use tenure::time::Moment;
 
@@ -41,6 +42,7 @@ pub enum Stimulus {
     Drained(Epoch),
     AppEnded(Epoch),
     Candidacy(bool),
+    Health(AppHealth),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -204,6 +206,8 @@ impl World {
                 .plan
                 .drains
                 .then(|| Duration::from_nanos(self.plan.drain_up_to)),
+            priority: self.plan.priorities[node],
+            health: self.plan.has_health.then_some(AppHealth::UNFIT),
             seed,
         };
         shell.machine = Some(Machine::new(settings, shell.memory));
@@ -214,6 +218,10 @@ impl World {
             self.hint(node, &present);
         }
         self.step(node, Input::Wake);
+        if self.plan.has_health {
+            let answers = self.now + self.rng.u64(..=self.ttl() / 20);
+            self.grows_well(node, answers);
+        }
         let first = self.rng.u64(..=self.ttl() / 8);
         self.queue
             .push(self.now + first, Event::AppTick(node, life));
@@ -290,6 +298,7 @@ impl World {
                 epoch,
                 cooldown: self.plan.timing.ttl(),
             }),
+            Stimulus::Health(health) => Some(Input::Health(health)),
             Stimulus::StepDown { cooldown, to } => Some(Input::StepDown { cooldown, to }),
             Stimulus::Stop => Some(Input::Stop),
         };
@@ -493,7 +502,8 @@ impl World {
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
             Action::Observe { call } => {
-                if !self.nodes[node].abstains {
+                let waits = self.plan.priorities[node] < Percent::FULL;
+                if !self.nodes[node].abstains && !waits && !self.plan.has_health {
                     self.oracle
                         .fail(|| format!("sanity: node {node}, a candidate, only looks"));
                 }
@@ -562,6 +572,12 @@ impl World {
             self.oracle
                 .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
         }
+        let health = self.nodes[node].machine.as_ref();
+        let health = health.and_then(|machine| machine.snapshot().health);
+        if health.is_some_and(|health| !health.healthy) {
+            self.oracle
+                .fail(|| format!("sanity: node {node} leads with an app that is not well"));
+        }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {
             let machine = self.nodes[node].machine.as_ref();
@@ -614,6 +630,14 @@ impl World {
                 self.say_drained(node, epoch);
             }
         }
+    }
+
+    /// The app tells at that moment that it is well, and how well.
+    pub fn grows_well(&mut self, node: usize, at: TrueNs) {
+        let score = Percent::new(self.rng.u8(..=100)).unwrap();
+        let health = Stimulus::Health(AppHealth::fit(score));
+        let life = self.nodes[node].life;
+        self.queue.push(at, Event::Deliver(node, life, health));
     }
 
     /// The app ends by itself, be it only its main process: the rest follows.

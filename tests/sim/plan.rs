@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tenure::lease::{Drift, Timing};
+use tenure::machine::Percent;
 
 use super::clock::{MS, SimClock, TrueNs};
 
@@ -40,6 +41,7 @@ pub enum FaultKind {
     StoreUncertain,
     HintGap,
     BorrowedToken,
+    AppIll,
     WallStep,
     ServerChanged,
     DeleteLeader,
@@ -50,7 +52,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const HARMLESS_TO_DATA: [Self; 16] = [
+    const HARMLESS_TO_DATA: [Self; 17] = [
         Self::Pause,
         Self::Suspend,
         Self::Crash,
@@ -67,6 +69,7 @@ impl FaultKind {
         Self::StoreUncertain,
         Self::HintGap,
         Self::BorrowedToken,
+        Self::AppIll,
     ];
     const LOSES_DATA: [Self; 5] = [
         Self::ServerChanged,
@@ -103,6 +106,10 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Two processes were given one id by mistake.
     pub shared_id: bool,
+    /// How early each node campaigns.
+    pub priorities: Vec<Percent>,
+    /// Somebody looks how the apps are.
+    pub has_health: bool,
     /// No fault and no delayed message after this.
     pub calm_from: TrueNs,
     /// Clocks keep the bound; else exclusion is not promised.
@@ -174,6 +181,13 @@ impl Plan {
             clocks_keep_bound,
             loses_data,
             shared_id: rng.u8(..10) == 0,
+            priorities: (0..nodes)
+                .map(|_| match rng.u8(..2) {
+                    0 => Percent::FULL,
+                    _ => Percent::new(rng.u8(..=100)).unwrap(),
+                })
+                .collect(),
+            has_health: rng.u8(..3) == 0,
             watch_ttls: 3,
             timing,
         }

@@ -152,11 +152,11 @@ impl World {
     }
 
     /// FAULTS.md, "Liveness": the printed worst case, on the slowest clock, and one
-    /// hold where data was lost. A candidate's delay is that of preference and
-    /// cooldown; a departing leader's app may still drain.
+    /// hold where data was lost. A candidate's delay is that of preference or
+    /// cooldown, and of priority and score; a departing leader's app may still drain.
     fn liveness_bound(&self) -> TrueNs {
         let timing = &self.plan.timing;
-        let mut delay = timing.call_timeout() * 2;
+        let mut delay = timing.call_timeout() * 3;
         if self.plan.drains {
             delay += Duration::from_nanos(self.plan.drain_up_to);
         }

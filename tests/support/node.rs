@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use tenure::backend::Backend;
 use tenure::lease::{Acquired, Bid, Claim, Epoch, NodeId, Profile, SessionId, StoreError, Timing};
-use tenure::machine::{Action, EventKind, Input, Machine, Settings, Snapshot, State};
+use tenure::machine::{Action, EventKind, Input, Machine, Percent, Settings, Snapshot, State};
 use tenure::time::{Alarm, BootClock, Clock as _, within};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -61,6 +61,8 @@ impl Node {
             node: start.id.clone(),
             timing: start.timing,
             drain: None,
+            priority: Percent::FULL,
+            health: None,
             seed: fastrand::u64(..),
         };
         let machine = Machine::new(settings, start.floor);
