@@ -3,12 +3,14 @@
 
 mod checkpoint;
 mod door;
+mod events;
 mod extract;
 mod guard;
 mod leadership;
 mod listener;
 mod metrics;
 mod openapi;
+mod page;
 mod problem;
 mod process;
 mod route;
@@ -40,15 +42,18 @@ pub struct Context {
     allow_hosts: Vec<String>,
     tokens: Option<Arc<TokenFile>>,
     child: Option<Arc<Report>>,
+    seats: events::Seats,
 }
 
 /// Who may ask.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
     /// Names, beside loopback ones, that a `Host` header may carry.
     pub allow_hosts: Vec<String>,
     /// The tokens of which a client must show one.
     pub tokens: Option<Arc<TokenFile>>,
+    /// So many are served `/events` at once.
+    pub max_event_readers: usize,
 }
 
 impl std::ops::Deref for Shared {
@@ -80,6 +85,7 @@ impl Shared {
             allow_hosts: admission.allow_hosts,
             tokens: admission.tokens,
             child,
+            seats: events::Seats::new(admission.max_event_readers),
         }))
     }
 

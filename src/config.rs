@@ -99,6 +99,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
     pub redis_wait: u8,
+    /// How many may follow `/events` at once.
+    pub max_event_readers: usize,
     /// The node's memory.
     pub state_dir: Option<PathBuf>,
     /// Exit where leadership is not had by then.
@@ -137,6 +139,7 @@ impl Config {
         let priority = reader.read("priority", health::priority);
         let listeners = reader.listeners();
         let redis_wait = reader.redis_wait(target.as_ref());
+        let max_event_readers = reader.read("max-event-readers", event_readers);
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -164,6 +167,7 @@ impl Config {
                 priority: priority.unwrap_or(Percent::FULL),
                 listeners,
                 redis_wait,
+                max_event_readers: max_event_readers.unwrap_or(256),
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -359,6 +363,19 @@ fn directory(text: &str) -> Result<PathBuf, Problem> {
         return Err(Problem::new("name a directory"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// Half of the connections that the API ever serves at once (see `process`): readers
+/// who stay must not shut out those who ask.
+const MOST_EVENT_READERS: usize = 512;
+
+fn event_readers(text: &str) -> Result<usize, Problem> {
+    match text.parse() {
+        Ok(readers @ 1..=MOST_EVENT_READERS) => Ok(readers),
+        _ => Err(Problem::new(format!(
+            "write it as a whole number from 1 to {MOST_EVENT_READERS}"
+        ))),
+    }
 }
 
 fn app_url(text: &str) -> Result<String, Problem> {

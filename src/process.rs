@@ -184,6 +184,7 @@ impl Prepared {
         let admission = Admission {
             allow_hosts: config.listeners.allow_hosts.clone(),
             tokens: tokens.clone(),
+            max_event_readers: serving::event_readers(config),
         };
         let shared = Shared::with_app(&sidecar, boot_id, admission, report);
         // The sockets' files are removed when this returns, however it does.

@@ -3,6 +3,8 @@
 #![cfg(all(feature = "file", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/events.rs"]
+mod events_reader;
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/process.rs"]
@@ -14,6 +16,10 @@ mod redis_server;
 mod bearer;
 #[path = "api/checkpoint.rs"]
 mod checkpoint;
+#[path = "api/crowd.rs"]
+mod crowd;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/guard.rs"]
 mod guard;
 #[path = "api/hostile.rs"]
@@ -26,6 +32,8 @@ mod listeners;
 mod metrics;
 #[path = "api/openapi.rs"]
 mod openapi;
+#[path = "api/page.rs"]
+mod page;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/token.rs"]

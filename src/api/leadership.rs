@@ -83,7 +83,7 @@ fn held_for(wait: Option<Duration>) -> Duration {
     wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
 }
 
-fn no_timer(error: &std::io::Error) -> Problem {
+pub(super) fn no_timer(error: &std::io::Error) -> Problem {
     let detail = format!("the sidecar cannot wait for you: {error}");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "out-of-resources", detail)
 }
@@ -148,7 +148,7 @@ pub async fn leader(
         None => Duration::ZERO,
     };
     // One look at the clock: the headers and the code tell the same.
-    let (snapshot, now) = election.seen();
+    let (snapshot, now) = election.now();
     let headers = describe(&election, &snapshot, now);
     let left = snapshot.leads_for(now);
     let leads = snapshot.is_leader(now) && left >= least;
@@ -186,7 +186,7 @@ pub async fn leader(
     )
 )]
 pub async fn follower(Of(election): Of) -> Response {
-    let (snapshot, now) = election.seen();
+    let (snapshot, now) = election.now();
     let headers = describe(&election, &snapshot, now);
     let follows = snapshot.state() == ElectionState::Follower;
     let answer = if follows {

@@ -1,14 +1,17 @@
 //! Accepts connections and bounds what a client can take of them.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 
 use super::door::Door;
 use super::problem::MEDIA_TYPE;
@@ -19,6 +22,11 @@ use crate::time::{pause, within};
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Request line and headers together; beyond it 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How long a client may take no byte of an answer that waits for it.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// What the kernel may hold of an answer that nobody reads. It would take megabytes,
+/// for every stuck reader of `/events`.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
@@ -121,8 +129,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 async fn converse<S>(stream: S, door: Door, mut stop: watch::Receiver<bool>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + AsFd,
 {
+    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIME));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -131,7 +142,7 @@ where
         .writev(false)
         .max_buf_size(MAX_HEADER_BYTES);
     let service = service_fn(|request| door.answer(request));
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
         () = stopped(&mut stop) => {

@@ -112,7 +112,7 @@ impl Collector for Scrape {
 
 impl<'a> Seen<'a> {
     fn of(election: &'a Election) -> Self {
-        let (snapshot, now) = election.seen();
+        let (snapshot, now) = election.now();
         Self {
             election,
             snapshot,

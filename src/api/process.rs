@@ -25,12 +25,6 @@ pub struct RootBody {
 
 /// GET `/`: the status with the leader's id as `name`, which clients of the
 /// Kubernetes leader-elector read.
-#[utoipa::path(
-    get,
-    path = "/",
-    description = "The status of the first election, and its leader's id as name.",
-    responses((status = 200, description = "always", body = RootBody))
-)]
 pub async fn root(State(shared): State<Shared>, Of(election): Of) -> Response {
     let status = Status::now(&shared, &election);
     let name = status

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{Shared, checkpoint, leadership, metrics, openapi, process};
+use super::{Shared, checkpoint, events, leadership, metrics, openapi, page, process};
 
 type Routes = OpenApiRouter<Shared>;
 
@@ -50,7 +50,7 @@ pub fn probes(shared: Shared, status: bool) -> Router {
     if status {
         routes = routes
             .merge(twice(shown_of_election))
-            .merge(shown_of_process());
+            .routes(routes!(page::read_only_page));
     }
     finish(routes.split_for_parts().0, shared)
 }
@@ -64,7 +64,6 @@ fn described() -> Routes {
     twice(probes_of_election)
         .merge(probes_of_process())
         .merge(twice(shown_of_election))
-        .merge(shown_of_process())
         .merge(twice(rest_of_election))
         .merge(rest_of_process())
 }
@@ -99,12 +98,8 @@ fn probes_of_process() -> Routes {
 fn shown_of_election() -> Routes {
     Routes::default()
         .routes(routes!(leadership::get_status))
+        .routes(routes!(events::events))
         .routes(routes!(leadership::history))
-}
-
-/// See [`shown_of_election`].
-fn shown_of_process() -> Routes {
-    Routes::default().routes(routes!(process::root))
 }
 
 fn rest_of_election() -> Routes {
@@ -117,6 +112,7 @@ fn rest_of_election() -> Routes {
 
 fn rest_of_process() -> Routes {
     Routes::default()
+        .routes(routes!(page::page))
         .routes(routes!(process::elections))
         .routes(routes!(openapi::openapi))
 }
@@ -161,7 +157,6 @@ mod tests {
             assert!(is_open(&named(&path)), "{path}");
         }
         let others = twice(shown_of_election)
-            .merge(shown_of_process())
             .merge(twice(rest_of_election))
             .merge(rest_of_process());
         for path in paths(others) {

@@ -105,8 +105,7 @@ impl Reader<'_> {
         let probes = self.read("probe-listen", str::parse);
         let probe_status = self.read("probe-status", switch).unwrap_or(false);
         if probe_status && self.raw.get("probe-listen").is_none() {
-            let text = "--probe-status: there is no listener to show it on; give --probe-listen";
-            self.problems.push(Problem::new(text));
+            self.useless(&["probe-status"], "--probe-listen");
         }
         let api = api.unwrap_or(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 4040))));
         let free = matches!(api, Listen::Tcp(address) if address.port() == 0);

@@ -179,6 +179,11 @@ pub const SETTINGS: &[Setting] = &[
         "How many replicas of a Redis must acknowledge a grant and a checkpoint, 0 to 9 (default: 0)",
     ),
     one(
+        "max-event-readers",
+        "N",
+        "How many may follow /events at once, 1 to 512 (default: 256)",
+    ),
+    one(
         "state-dir",
         "DIR",
         "Where the highest epoch seen is kept across restarts (default: only in memory)",

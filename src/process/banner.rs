@@ -114,6 +114,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         "api-token-file": listeners.token_file,
         "allow-host": listeners.allow_hosts,
         "redis-wait": config.redis_wait,
+        "max-event-readers": config.max_event_readers,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,

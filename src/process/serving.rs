@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{Door, Listener, serve};
 use crate::bearer::TokenFile;
+use crate::config::Config;
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
 /// that call select(2).
@@ -64,6 +65,21 @@ impl Serving {
             }
         }
     }
+}
+
+/// As many readers of events as are asked for, and never so many that nobody else gets
+/// a connection.
+pub fn event_readers(config: &Config) -> usize {
+    let wanted = config.max_event_readers;
+    let listeners = 1 + usize::from(config.listeners.probes.is_some());
+    let most = usize::try_from(max_connections(listeners) / 2).unwrap_or(usize::MAX);
+    if wanted > most {
+        tracing::warn!(
+            "only {most} of --max-event-readers {wanted} are served: the limit of file \
+             descriptors allows no more"
+        );
+    }
+    wanted.min(most)
 }
 
 /// As many connections to each of so many listeners as leave file descriptors for the

@@ -101,6 +101,12 @@ fn the_status_is_shown_there_when_asked_for_and_only_shown() {
     for (method, path) in REST {
         request(probes, method, path, &[], b"").problem(404, "not-found");
     }
+    let page = request(probes, "GET", "/", &[], b"").text();
+    let own = node.get("/").text();
+    // The button is the API's alone.
+    assert!(own.contains("content=\"stepdown\"") && !page.contains("content=\"stepdown\""));
+    let events = request(probes, "GET", "/events", &[], b"");
+    assert_eq!(events.header("content-type"), Some("text/event-stream"));
     let status = request(probes, "GET", "/status", &[], b"").json();
     assert_eq!(status["is_leader"], true);
     let poll = format!("/status?after_revision={}&wait=10ms", status["revision"]);

@@ -106,7 +106,8 @@ fn what_is_answered_has_exactly_the_members_that_are_described() {
     };
     for node in [&pair.leader, &pair.follower] {
         for path in ["/", "/status", "/livez", "/readyz"] {
-            let answer = node.get(path).json();
+            let json = [("Accept", "application/json")];
+            let answer = request(node.api, "GET", path, &json, b"").json();
             assert_eq!(members(&document, &schema(path)), told(&answer), "{path}");
         }
         let status = node.status();
