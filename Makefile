@@ -25,11 +25,12 @@ lab-redis: build
 
 # curl, haproxy and the rest: what the examples are written in and for.
 test:
-	@.ci/need cc redis-server faketime etcd etcdctl pip3
+	@.ci/need cc redis-server faketime etcd etcdctl pip3 promtool
 	@.ci/need curl python3 node postgres haproxy
 	@.ci/need chromedriver tmux
 	@.ci/need go || echo 'without go, its example is not run' >&2
 	@.ci/etcd-3.5
+	@.ci/schemathesis
 	cargo test --all-features
 
 # Needs an engine that runs; with CI=true it installs and starts one, and stops it.
@@ -51,7 +52,7 @@ check:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 
 bench:
-	@.ci/need cc redis-server
+	@.ci/need cc redis-server wrk
 	cargo bench --bench figures
 
 install:

@@ -35,6 +35,8 @@ mod redis;
 mod store;
 #[path = "figures/table.rs"]
 mod table;
+#[path = "figures/throughput.rs"]
+mod throughput;
 
 use std::process::ExitCode;
 
@@ -42,17 +44,21 @@ use effort::Effort;
 
 type Figure = fn(Effort) -> anyhow::Result<()>;
 
-const FIGURES: [(&str, Figure); 7] = [
+const FIGURES: [(&str, Figure); 8] = [
     ("handover", failover::handover),
     ("crash", failover::crash),
     ("app", app::app),
     ("pause", pause::pause),
     ("cost", cost::cost),
     ("api", api::api),
+    ("throughput", throughput::throughput),
     ("lab", lab::lab),
 ];
 
 fn main() -> ExitCode {
+    if std::env::var_os(throughput::HELLO).is_some() {
+        return ExitCode::from(u8::from(throughput::hello().is_err()));
+    }
     // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args()
         .skip(1)

@@ -2,11 +2,14 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod door;
 mod events;
 mod extract;
 mod guard;
 mod leadership;
 mod listener;
+mod metrics;
+mod openapi;
 mod page;
 mod problem;
 mod process;
@@ -16,12 +19,12 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-
-pub use listener::serve;
+pub use door::Door;
+pub use listener::{Listener, serve};
 pub use status::Status;
 
 use crate::backend::Guarantees;
+use crate::bearer::TokenFile;
 use crate::child::Report;
 use crate::lease::SessionId;
 use crate::sidecar::{Election, Sidecar};
@@ -37,8 +40,20 @@ pub struct Context {
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
+    tokens: Option<Arc<TokenFile>>,
     child: Option<Arc<Report>>,
     seats: events::Seats,
+}
+
+/// Who may ask.
+#[derive(Debug)]
+pub struct Admission {
+    /// Names, beside loopback ones, that a `Host` header may carry.
+    pub allow_hosts: Vec<String>,
+    /// The tokens of which a client must show one.
+    pub tokens: Option<Arc<TokenFile>>,
+    /// So many are served `/events` at once.
+    pub max_event_readers: usize,
 }
 
 impl std::ops::Deref for Shared {
@@ -49,25 +64,17 @@ impl std::ops::Deref for Shared {
 }
 
 impl Shared {
-    /// The API of a running sidecar. `boot_id` is new at each start; `allow_hosts`
-    /// are names, beside loopback ones, that a `Host` header may carry; at most
-    /// `max_event_readers` are served `/events` at once.
+    /// The API of a running sidecar. `boot_id` is new at each start.
     #[must_use]
-    pub fn new(
-        sidecar: &Sidecar,
-        boot_id: SessionId,
-        allow_hosts: Vec<String>,
-        max_event_readers: usize,
-    ) -> Self {
-        Self::with_app(sidecar, boot_id, allow_hosts, max_event_readers, None)
+    pub fn new(sidecar: &Sidecar, boot_id: SessionId, admission: Admission) -> Self {
+        Self::with_app(sidecar, boot_id, admission, None)
     }
 
     /// The same, where the sidecar runs an app.
     pub(crate) fn with_app(
         sidecar: &Sidecar,
         boot_id: SessionId,
-        allow_hosts: Vec<String>,
-        max_event_readers: usize,
+        admission: Admission,
         child: Option<Arc<Report>>,
     ) -> Self {
         Self(Arc::new(Context {
@@ -75,15 +82,23 @@ impl Shared {
             guarantees: sidecar.guarantees(),
             store_address: sidecar.store_address(),
             boot_id,
-            allow_hosts,
+            allow_hosts: admission.allow_hosts,
+            tokens: admission.tokens,
             child,
-            seats: events::Seats::new(max_event_readers),
+            seats: events::Seats::new(admission.max_event_readers),
         }))
     }
 
-    /// The routes, ready to be served.
-    pub fn router(&self) -> Router {
-        route::router(self.clone())
+    /// The API, for those who may ask.
+    #[must_use]
+    pub fn api(&self) -> Door {
+        Door::new(route::api(self.clone()), Some(self.clone()))
+    }
+
+    /// The probes, for anybody; with the status where `status` is set.
+    #[must_use]
+    pub fn probes(&self, status: bool) -> Door {
+        Door::new(route::probes(self.clone(), status), None)
     }
 
     /// The elections, in the order of the options.

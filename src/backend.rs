@@ -4,6 +4,7 @@
 //! keeps the rules of [`crate::lease::register`] and says in its [`Guarantees`] what
 //! they are worth there.
 
+mod clock;
 mod guarantees;
 
 #[cfg(feature = "etcd")]
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+pub use clock::StoreClock;
 pub use guarantees::{Answer, Guarantees, Scope};
 
 use crate::lease::{
@@ -81,6 +83,12 @@ pub trait Backend: Send + Sync {
     /// Wake-ups: the present state first, then a hint for each change, and after a
     /// cut [`Hint::Gap`] followed by the state again. Dropping the stream ends it.
     fn changes(&self) -> Hints;
+
+    /// By how many milliseconds the store's clock has moved further than this machine's since
+    /// its first answer; zero where it has none of its own, or tells none.
+    fn clock_step_ms(&self) -> i64 {
+        0
+    }
 
     /// Reads the checkpoint.
     ///

@@ -1,6 +1,8 @@
 //! A small HTTP client: one request to a sidecar on this machine, whose answer is
 //! taken whole or as it comes.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,12 +10,14 @@ use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
+use crate::bearer::Tokens;
 use crate::lease::ElectionName;
 use crate::time::within;
 
@@ -26,7 +30,7 @@ const OPENING: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL.
-    #[error("--api {0}: write it as http://127.0.0.1:4040")]
+    #[error("--api {0}: write it as http://127.0.0.1:4040 or unix:/run/tenure.sock")]
     Url(String),
     /// The connection or the protocol.
     #[error("no sidecar answers at {url}: {reason}; is `tenure run` running there?")]
@@ -49,23 +53,22 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// A sidecar's address.
+/// Where a sidecar listens.
 #[derive(Clone, Debug)]
-pub struct Client {
-    authority: String,
-    prefix: String,
-    patience: Duration,
+enum Address {
+    /// `host:port`
+    Tcp(String),
+    /// A Unix socket's path.
+    Unix(String),
 }
 
-impl Client {
-    /// A client of the sidecar at `url`, for one of its elections or the first.
-    ///
-    /// # Errors
-    /// Where it is no plain `http://host:port`.
-    pub fn new(url: &str, election: Option<&ElectionName>) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Url(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?;
+impl Address {
+    fn new(url: &str) -> Option<Self> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return path.starts_with('/').then(|| Self::Unix(path.to_owned()));
+        }
+        let uri: Uri = url.parse().ok()?;
+        let authority = uri.authority()?;
         let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
         // The name, and a port only where it is one: http://h:99999 parses as well.
         let port = authority.port_u16();
@@ -73,16 +76,57 @@ impl Client {
             Some(port) => format!("{}:{port}", authority.host()),
             None => authority.host().to_owned(),
         };
-        if !plain || authority.host().is_empty() || whole != authority.as_str() {
-            return Err(wrong());
+        let good = plain && !authority.host().is_empty() && whole == authority.as_str();
+        good.then(|| Self::Tcp(format!("{}:{}", authority.host(), port.unwrap_or(80))))
+    }
+
+    /// A Unix socket has no name of its own; the API takes loopback ones.
+    fn host(&self) -> &str {
+        match self {
+            Self::Tcp(authority) => authority,
+            Self::Unix(_) => "localhost",
         }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// A sidecar's client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: Address,
+    prefix: String,
+    patience: Duration,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Client {
+    /// A client of the sidecar at `url`, for one of its elections or the first.
+    ///
+    /// # Errors
+    /// Where it is neither a plain `http://host:port` nor `unix:/path`.
+    pub fn new(url: &str, election: Option<&ElectionName>) -> Result<Self, ClientError> {
         Ok(Self {
-            authority: format!("{}:{}", authority.host(), port.unwrap_or(80)),
+            address: Address::new(url).ok_or_else(|| ClientError::Url(url.to_owned()))?,
             prefix: election
                 .map(|name| format!("/elections/{name}"))
                 .unwrap_or_default(),
             patience: PATIENCE,
+            tokens: None,
         })
+    }
+
+    /// The same client, showing the first of these tokens.
+    #[must_use]
+    pub fn showing(self, tokens: Option<Arc<Tokens>>) -> Self {
+        Self { tokens, ..self }
     }
 
     /// The same client, giving up earlier.
@@ -147,7 +191,7 @@ impl Client {
 
     fn unreachable(&self, reason: String) -> ClientError {
         ClientError::Unreachable {
-            url: format!("http://{}", self.authority),
+            url: self.address.to_string(),
             reason,
         }
     }
@@ -162,7 +206,10 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
-            .header(HOST, &self.authority);
+            .header(HOST, self.address.host());
+        if let Some(tokens) = &self.tokens {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", tokens.first()));
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -175,20 +222,32 @@ impl Client {
     }
 
     async fn begin(&self, request: Request<Full<Bytes>>) -> anyhow::Result<OpenAnswer> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Dropped with the answer, and the connection with it.
-        let mut conversation = JoinSet::new();
-        conversation.spawn(connection);
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        Ok(OpenAnswer {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-            conversation,
-        })
+        match &self.address {
+            Address::Tcp(authority) => {
+                let stream = TcpStream::connect(authority).await?;
+                stream.set_nodelay(true)?;
+                converse(stream, request).await
+            }
+            Address::Unix(path) => converse(UnixStream::connect(path).await?, request).await,
+        }
     }
+}
+
+async fn converse<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<OpenAnswer>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Dropped with the answer, and the connection with it.
+    let mut conversation = JoinSet::new();
+    conversation.spawn(connection);
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    Ok(OpenAnswer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        conversation,
+    })
 }
 
 /// An answer that has begun.

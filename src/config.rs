@@ -6,16 +6,17 @@ mod app;
 mod credentials;
 mod health;
 mod hook;
+mod listen;
 mod raw;
 mod setting;
 mod target;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use app::{App, CrashLoop, Restart, StopSignal};
+pub use listen::{Listen, Listeners};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
@@ -94,10 +95,8 @@ pub struct Config {
     pub app_health: Option<HealthCheck>,
     /// Below 100 %, the others go first.
     pub priority: Percent,
-    /// The API's address.
-    pub listen: SocketAddr,
-    /// Hosts beside loopback ones.
-    pub allow_hosts: Vec<String>,
+    /// Where the API is served, and to whom.
+    pub listeners: Listeners,
     /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
     pub redis_wait: u8,
     /// How many may follow `/events` at once.
@@ -138,8 +137,7 @@ impl Config {
         let hook = reader.hook();
         let app_health = reader.app_health();
         let priority = reader.read("priority", health::priority);
-        let listen = reader.read("listen", loopback);
-        let allow_hosts = reader.allow_hosts();
+        let listeners = reader.listeners();
         let redis_wait = reader.redis_wait(target.as_ref());
         let max_event_readers = reader.read("max-event-readers", event_readers);
         let state_dir = reader.read("state-dir", directory);
@@ -167,8 +165,7 @@ impl Config {
                 hook,
                 app_health,
                 priority: priority.unwrap_or(Percent::FULL),
-                listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
-                allow_hosts,
+                listeners,
                 redis_wait,
                 max_event_readers: max_event_readers.unwrap_or(256),
                 state_dir,
@@ -268,24 +265,6 @@ impl Reader<'_> {
             }
         }
         names
-    }
-
-    fn allow_hosts(&mut self) -> Vec<String> {
-        let Some(given) = self.raw.get("allow-host") else {
-            return Vec::new();
-        };
-        for host in &given.values {
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            let name = !host.is_empty() && host.bytes().all(letter);
-            if !name && host.parse::<IpAddr>().is_err() {
-                self.problems.push(Problem::new(format!(
-                    "{} {host}: it is no host name; write it as in a URL, without scheme and \
-                     port, such as sidecar.internal",
-                    given.place()
-                )));
-            }
-        }
-        given.values.clone()
     }
 
     fn redis_wait(&mut self, target: Option<&Target>) -> u8 {
@@ -405,21 +384,4 @@ fn app_url(text: &str) -> Result<String, Problem> {
         Some(uri) if uri.scheme().is_some() && uri.authority().is_some() => Ok(text.to_owned()),
         _ => Err(Problem::new("it is no URL; write it as http://host:port")),
     }
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, Problem> {
-    let literal = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.to_owned(),
-    };
-    let address: SocketAddr = literal.parse().map_err(|_| {
-        Problem::new("it is no address; write it as 127.0.0.1:4040, with port 0 for a free one")
-    })?;
-    if !address.ip().is_loopback() {
-        return Err(Problem::new(
-            "the API steps leaders down without a login, and this version serves it on the \
-             loopback only; use 127.0.0.1 or [::1]",
-        ));
-    }
-    Ok(address)
 }

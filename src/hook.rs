@@ -6,7 +6,6 @@
 //! renewal.
 
 mod courier;
-mod deliveries;
 mod endpoint;
 mod message;
 mod secrets;
@@ -18,7 +17,6 @@ use std::time::Duration;
 use hyper::Uri;
 use tokio::task::JoinSet;
 
-pub use deliveries::{Deliveries, Outcome};
 pub use secrets::{Secrets, SecretsError};
 
 use courier::Courier;
@@ -66,20 +64,12 @@ impl Hooks {
             index,
             boot_id: shared.boot_id().to_string(),
             endpoint: Arc::clone(&endpoint),
-            deliveries: Arc::new(Deliveries::default()),
             part: Arc::new(part),
             drain_timeout,
         });
         Ok(Self {
             couriers: couriers.collect(),
         })
-    }
-
-    /// How the calls go, for each election in their order.
-    #[must_use]
-    pub fn deliveries(&self) -> Vec<Arc<Deliveries>> {
-        let deliveries = |courier: &Courier| Arc::clone(&courier.deliveries);
-        self.couriers.iter().map(deliveries).collect()
     }
 
     /// Calls the app until the elections have ended and the app knows, which may be never:

@@ -68,6 +68,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod bearer;
 mod child;
 pub mod cli;
 mod client;

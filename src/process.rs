@@ -2,43 +2,42 @@
 //!
 //! The threads are apart so that no number of HTTP clients can delay a renewal.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
+mod address;
 mod banner;
 mod beside;
 mod ending;
 mod output;
+mod serving;
+mod socket;
 mod supervised;
 mod telling;
 
 pub use banner::effective;
 
+use address::Addresses;
 use banner::Banner;
 use beside::Beside;
 use ending::{Signals, until_end};
 use output::{Outlet, Output};
+use serving::Serving;
 use telling::tell_status;
 
-use crate::api;
+use crate::api::{Admission, Shared};
 use crate::backend::Store;
+use crate::bearer::TokenFile;
 use crate::child::{self, Running, Setup};
 use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
-use crate::lease::{NodeId, Profile, SessionId};
+use crate::lease::{Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::sidecar::{Options, Part, Sidecar, StartError};
 use crate::systemd::{ServiceManager, watchdog};
 use crate::time::{BootClock, Clock};
-
-/// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
-/// that call select(2).
-const FILES: u64 = 4096;
 
 /// What runs beside the sidecar in the same process: it is told the API's URL once
 /// that answers, and uses nothing else.
@@ -74,28 +73,47 @@ fn run_with(config: &Config, companion: Option<Companion>, output: &Output) -> E
 
 /// Everything that can be refused before anything is started.
 struct Prepared {
-    address: Address,
+    addresses: Addresses,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    tokens: Option<Arc<TokenFile>>,
 }
 
 impl Prepared {
     /// Every problem that this machine has with the configuration, together.
     fn new(config: &Config) -> Result<Self, Vec<Problem>> {
         let clock: Arc<dyn Clock> = Arc::new(BootClock);
-        match (Address::bind(config), open(config, &clock)) {
-            (Ok(address), Ok(store)) => Ok(Self {
-                address,
+        match (
+            Addresses::bind(config),
+            open(config, &clock),
+            tokens(config),
+        ) {
+            (Ok(addresses), Ok(store), Ok(tokens)) => Ok(Self {
+                addresses,
                 store,
                 clock,
+                tokens,
             }),
-            (address, store) => {
+            (addresses, store, tokens) => {
                 let memory = remembered(config).map_err(|error| of_memory(config, &error));
-                let found = [address.err(), store.err(), memory.err()];
-                Err(found.into_iter().flatten().collect())
+                let rest = [store.err(), tokens.err(), memory.err()];
+                let addresses = addresses.err().unwrap_or_default();
+                Err(addresses
+                    .into_iter()
+                    .chain(rest.into_iter().flatten())
+                    .collect())
             }
         }
     }
+}
+
+fn tokens(config: &Config) -> Result<Option<Arc<TokenFile>>, Problem> {
+    let Some(path) = &config.listeners.token_file else {
+        return Ok(None);
+    };
+    let file = TokenFile::open(path.clone())
+        .map_err(|error| Problem::new(format!("--api-token-file {}: {error}", path.display())))?;
+    Ok(Some(Arc::new(file)))
 }
 
 /// Whether the node's memory can be read, where nothing is going to be started.
@@ -114,62 +132,20 @@ fn of_memory(config: &Config, error: &MemoryError) -> Problem {
     Problem::new(format!("--state-dir {}: {error}", path.display()))
 }
 
-/// Where the API listens, and the node's id, which is named after it by default.
-struct Address {
-    listener: TcpListener,
-    api_url: String,
-    id: NodeId,
-}
-
-impl Address {
-    fn bind(config: &Config) -> Result<Self, Problem> {
-        let listener = TcpListener::bind(config.listen).map_err(|error| {
-            let listen = config.listen;
-            Problem::new(match error.kind() {
-                std::io::ErrorKind::AddrInUse => format!(
-                    "--listen {listen}: the port is taken, perhaps by another sidecar; \
-                     `tenure run --listen {}:0` picks a free one",
-                    listen.ip()
-                ),
-                _ => format!("--listen {listen}: {error}"),
-            })
-        })?;
-        let failed = |error: std::io::Error| Problem::new(format!("--listen: {error}"));
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let id = match &config.id {
-            Some(id) => id.clone(),
-            None => {
-                let host = rustix::system::uname()
-                    .nodename()
-                    .to_string_lossy()
-                    .into_owned();
-                let label = format!("{host}:{}", address.port());
-                label.parse().map_err(|_| {
-                    Problem::new(format!("the host's name {host:?} is no id: give --id"))
-                })?
-            }
-        };
-        Ok(Self {
-            listener,
-            api_url: format!("http://{address}"),
-            id,
-        })
-    }
-}
-
 impl Prepared {
     async fn run(self, config: &Config, companion: Option<Companion>, output: &Output) -> Exit {
         let Self {
-            address,
+            addresses,
             store,
             clock,
+            tokens,
         } = self;
+        let Addresses { api, probes, id } = addresses;
         let manager = ServiceManager::of_environment();
         let options = Options {
             elections: config.elections.clone(),
             profile: Profile {
-                node: address.id.clone(),
+                node: id.clone(),
                 url: config.url.clone(),
                 metadata: Vec::new(),
             },
@@ -192,23 +168,37 @@ impl Prepared {
         };
         let banner = Banner {
             config,
-            id: address.id.as_str(),
+            id: id.as_str(),
             store: &store.address(),
             guarantees: &store.guarantees(),
-            api: &address.api_url,
+            api: &api.url,
+            probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
         let (hooks, apps) = drains(&sidecar, config);
-        let app = match run_app(&sidecar, config, &address.api_url, apps) {
+        let app = match run_app(&sidecar, config, &api.url, apps) {
             Ok(app) => app,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };
         said(config, output).say(banner.text().into_bytes());
         let report = app.as_ref().map(Running::report);
-        let hosts = config.allow_hosts.clone();
-        let shared = api::Shared::with_app(&sidecar, boot_id, hosts, event_readers(config), report);
+        let admission = Admission {
+            allow_hosts: config.listeners.allow_hosts.clone(),
+            tokens: tokens.clone(),
+            max_event_readers: serving::event_readers(config),
+        };
+        let shared = Shared::with_app(&sidecar, boot_id, admission, report);
+        // The sockets' files are removed when this returns, however it does.
+        let mut files = vec![api.file];
+        let mut serving = Serving::new(tokens);
+        serving.add(api.listener, shared.api());
+        if let Some(probes) = probes {
+            let door = shared.probes(config.listeners.probe_status);
+            serving.add(probes.listener, door);
+            files.push(probes.file);
+        }
         let (stop_api, stop) = watch::channel(false);
-        let api = match serve_apart(address.listener, shared.router(), stop) {
-            Ok(api) => api,
+        let served = match serving.start_apart(stop) {
+            Ok(served) => served,
             Err(error) => {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
@@ -218,7 +208,7 @@ impl Prepared {
             Err(problem) => return refuse(&[problem]),
         };
         if let Some(companion) = companion {
-            let url = address.api_url.clone();
+            let url = api.url;
             std::thread::spawn(move || companion(url));
         }
         let exit = tokio::select! {
@@ -233,7 +223,7 @@ impl Prepared {
         beside.finish().await;
         let _ = stop_api.send(true);
         // Bounded by the listener's own goodbye.
-        let _ = tokio::task::spawn_blocking(move || api.join()).await;
+        let _ = tokio::task::spawn_blocking(move || served.join()).await;
         exit
     }
 }
@@ -338,53 +328,4 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
             ))
         }
     }
-}
-
-/// Runs the API on a thread and an event loop of its own.
-fn serve_apart(
-    listener: TcpListener,
-    router: axum::Router,
-    stop: watch::Receiver<bool>,
-) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("tenure-api".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => api::serve(listener, router, max_connections(), stop).await,
-                    Err(error) => tracing::error!(%error, "the API cannot listen"),
-                }
-            });
-        })
-}
-
-/// As many API connections as leave file descriptors for the election: a long-poll
-/// takes two, and a store that was lost needs one to be reached again.
-fn max_connections() -> u32 {
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        // Refused: what there is has to do.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
-    u32::try_from(files.min(FILES) / 4).unwrap_or(1).max(1)
-}
-
-/// As many readers of events as are asked for, and never so many that nobody else gets
-/// a connection.
-fn event_readers(config: &Config) -> usize {
-    let wanted = config.max_event_readers;
-    let most = usize::try_from(max_connections() / 2).unwrap_or(usize::MAX);
-    if wanted > most {
-        tracing::warn!(
-            "only {most} of --max-event-readers {wanted} are served: the limit of file \
-             descriptors allows no more"
-        );
-    }
-    wanted.min(most)
 }

@@ -4,13 +4,16 @@ mod abstention;
 mod callbacks;
 mod calls;
 mod checkpoint;
+mod deliveries;
 mod drain;
 mod driver;
 mod election;
 mod events;
 mod heartbeat;
 mod history;
+mod metrics;
 mod published;
+mod tally;
 mod watch;
 
 use std::path::PathBuf;
@@ -24,11 +27,13 @@ use tokio::task::JoinSet;
 
 pub use abstention::Abstention;
 pub use checkpoint::{CheckpointError, Condition};
+pub use deliveries::{Deliveries, Outcome};
 pub use drain::Part;
 pub use driver::Departure;
 pub use election::{Election, Validation};
 pub use events::{Events, EventsEnd};
 pub use history::Entry;
+pub use metrics::{Histogram, Metrics};
 pub use watch::Watch;
 
 use crate::backend::{Guarantees, Store};
@@ -142,6 +147,8 @@ impl Sidecar {
                 timing: options.timing,
                 backend: store.election(name),
                 memory,
+                clock: Arc::clone(&options.clock),
+                metrics: Arc::new(Metrics::new(options.clock.now())),
             };
             let pulse = heart.clone().map(|heart| driver::Pulse {
                 heart,

@@ -12,6 +12,8 @@ mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "api/bearer.rs"]
+mod bearer;
 #[path = "api/checkpoint.rs"]
 mod checkpoint;
 #[path = "api/crowd.rs"]
@@ -24,6 +26,12 @@ mod guard;
 mod hostile;
 #[path = "api/leadership.rs"]
 mod leadership;
+#[path = "api/listeners.rs"]
+mod listeners;
+#[path = "api/metrics.rs"]
+mod metrics;
+#[path = "api/openapi.rs"]
+mod openapi;
 #[path = "api/page.rs"]
 mod page;
 #[path = "api/status.rs"]

@@ -9,6 +9,7 @@ use hyper::header::{
 
 use super::extract::Of;
 use super::guard::read_body;
+use super::openapi::ProblemBody;
 use super::problem::Problem;
 use crate::lease::{Epoch, Revision};
 use crate::sidecar::{CheckpointError, Condition};
@@ -16,7 +17,28 @@ use crate::sidecar::{CheckpointError, Condition};
 const FENCE_TOKEN: HeaderName = HeaderName::from_static("fence-token");
 const TENURE_EPOCH: HeaderName = HeaderName::from_static("tenure-epoch");
 
+/// The only condition of its kind that is served.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+enum Star {
+    #[schema(rename = "*")]
+    Any,
+}
+
 /// GET `/checkpoint`
+#[utoipa::path(
+    get,
+    path = "/checkpoint",
+    description = "The small state that a new leader resumes from, as it was written.",
+    responses(
+        (status = 200, description = "the value", body = Vec<u8>, content_type = "application/octet-stream", headers(
+            ("ETag" = String, description = "its revision, quoted"),
+            ("Tenure-Epoch" = u64, description = "the epoch that wrote it"),
+        )),
+        (status = 404, description = "no-checkpoint: none has been written yet", body = ProblemBody),
+        (status = 503, description = "backend-unavailable; checkpoint-lost: the store lost it", body = ProblemBody),
+    )
+)]
 pub async fn get(Of(election): Of) -> Result<Response, Problem> {
     let read = election.read_checkpoint().await;
     let Some(checkpoint) = read.map_err(|error| refused(error, None))? else {
@@ -36,6 +58,28 @@ pub async fn get(Of(election): Of) -> Result<Response, Problem> {
 }
 
 /// PUT `/checkpoint`
+#[utoipa::path(
+    put,
+    path = "/checkpoint",
+    description = "Writes it, under the token that this node leads under. Without a condition \
+                   over the revision that this node last saw.",
+    params(
+        ("Fence-Token" = String, Header, description = "the token", pattern = "^0*[1-9][0-9]{0,14}$"),
+        ("If-Match" = Option<String>, Header, description = "only over this revision, as the ETag spelt it",
+            pattern = "^\"[1-9][0-9]{0,14}\\.[1-9][0-9]{0,8}\"$"),
+        ("If-None-Match" = inline(Option<Star>), Header, description = "*: only where there is no value"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "any bytes, at most 64 KiB"),
+    responses(
+        (status = 204, description = "written", headers(
+            ("ETag" = String, description = "its revision, quoted"),
+            ("Tenure-Epoch" = u64, description = "the epoch that wrote it"),
+        )),
+        (status = 409, description = "stale-token, with epoch and revision", body = ProblemBody),
+        (status = 412, description = "revision-mismatch, with epoch and revision", body = ProblemBody),
+        (status = 503, description = "backend-unavailable, checkpoint-lost; outcome says whether it may have been applied", body = ProblemBody),
+    )
+)]
 pub async fn put(Of(election): Of, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let token = token(&headers)?;
     let condition = condition(&headers)?;

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Shared;
 use super::extract::Of;
 use super::leadership::no_timer;
+use super::openapi::ProblemBody;
 use super::problem::Problem;
 use super::status::Status;
 use crate::sidecar::{Election, Events, EventsEnd};
@@ -57,6 +58,20 @@ impl Seats {
 }
 
 /// GET `/events`
+#[utoipa::path(
+    get,
+    path = "/events",
+    description = "Server-sent events: a status event first, then each change, with the body of \
+                   /status as data. Last-Event-ID resumes.",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was read"),
+    ),
+    responses(
+        (status = 200, description = "a stream that does not end", body = String, content_type = "text/event-stream",
+            headers(("X-Accel-Buffering" = String, description = "no: a proxy passes events on at once"))),
+        (status = 503, description = "too-many-event-readers; out-of-resources", body = ProblemBody),
+    )
+)]
 pub async fn events(
     State(shared): State<Shared>,
     Of(election): Of,

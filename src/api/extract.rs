@@ -3,6 +3,7 @@
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::problem::Problem;
@@ -40,10 +41,13 @@ impl FromRequestParts<Shared> for Of {
 /// The query, refused in the same voice as everything else.
 pub struct Asked<T>(pub T);
 
-impl<T: serde::de::DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
+impl<T: DeserializeOwned + Default> FromRequestParts<Shared> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        if parts.uri.query().is_none() {
+            return Ok(Self(T::default()));
+        }
         let query = Query::from_request_parts(parts, shared).await;
         let Query(query) = query.map_err(|error| Problem::malformed(error.body_text()))?;
         Ok(Self(query))

@@ -1,20 +1,18 @@
 //! What a request must satisfy before it is looked at: the right host, the right
-//! origin, a body of bounded size in bounded time.
+//! origin, a token where one is asked for, a body of bounded size in bounded time.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
-use hyper::{StatusCode, Version};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
+use hyper::{Request, StatusCode, Version};
 
-use super::Shared;
 use super::problem::Problem;
+use super::{Shared, route};
+use crate::bearer::Tokens;
 use crate::time::within;
 
 /// The largest body that any route takes.
@@ -22,19 +20,42 @@ pub const MAX_BODY_BYTES: usize = crate::lease::checkpoint::MAX_BYTES;
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Refuses hosts and origins that a page from elsewhere would send: the API has no
-/// login, so a browser must not be led to it (DNS rebinding, cross-site requests).
-pub async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let mut response = match check(&shared, &request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// Refuses hosts and origins that a page from elsewhere would send, so that no browser
+/// is led to the API (DNS rebinding, cross-site requests), and whoever shows no token
+/// where one is asked for.
+pub fn check<B>(shared: &Shared, request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    foreign(shared, request)?;
+    match &shared.tokens {
+        Some(file) if !route::is_open(request.uri().path()) => authorized(&file.tokens(), headers),
+        _ => Ok(()),
+    }
 }
 
-fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
+/// RFC 6750, section 2.1. Nothing tells a wrong token from one that was taken away.
+fn authorized(tokens: &Tokens, headers: &HeaderMap) -> Result<(), Problem> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let detail = match (given.next(), given.next()) {
+        (Some(header), None) => {
+            let bytes = header.as_bytes();
+            let (scheme, token) = bytes.split_at(bytes.len().min("Bearer ".len()));
+            let bearer = scheme.eq_ignore_ascii_case(b"Bearer ");
+            if bearer && tokens.accept(token.trim_ascii()) {
+                return Ok(());
+            }
+            "the token of the header Authorization is not accepted"
+        }
+        (Some(_), Some(_)) => "the header Authorization is there more than once: send one",
+        (None, _) => "this API asks for a token: send Authorization: Bearer TOKEN",
+    };
+    Err(Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        detail,
+    ))
+}
+
+fn foreign<B>(shared: &Shared, request: &Request<B>) -> Result<(), Problem> {
     let headers = request.headers();
     let refuse = |what: &str, value: &str| {
         let detail =
@@ -98,13 +119,18 @@ fn allowed(shared: &Shared, host: &str) -> bool {
     let loopback = bare
         .parse()
         .is_ok_and(|address: IpAddr| address.is_loopback());
-    let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    let local = name == "localhost" || name.ends_with(".localhost");
-    let named = shared
-        .allow_hosts
-        .iter()
-        .any(|allow| allow.eq_ignore_ascii_case(&name));
-    loopback || local || named
+    let name = bare.trim_end_matches('.');
+    loopback || is_localhost(name) || {
+        let mut allowed = shared.allow_hosts.iter();
+        allowed.any(|allow| allow.eq_ignore_ascii_case(name))
+    }
+}
+
+/// RFC 6761, section 6.3: the name and all names under it are the loopback's.
+fn is_localhost(name: &str) -> bool {
+    let start = name.len().saturating_sub("localhost".len());
+    let (under, last) = name.as_bytes().split_at(start);
+    last.eq_ignore_ascii_case(b"localhost") && (under.is_empty() || under.ends_with(b"."))
 }
 
 /// Reads a whole body within the limits.

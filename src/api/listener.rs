@@ -1,18 +1,19 @@
 //! Accepts connections and bounds what a client can take of them.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 
+use super::door::Door;
 use super::problem::MEDIA_TYPE;
 use crate::time::{pause, within};
 
@@ -29,14 +30,65 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
+/// A bound address, not yet served.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The same inside an event loop.
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepting {
+    fn new(listener: Listener) -> std::io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::Tcp(TcpListener::from_std(listener)?)
+            }
+            Listener::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::Unix(UnixListener::from_std(listener)?)
+            }
+        })
+    }
+
+    async fn accept(&self) -> std::io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // A wake-up that a long-poll waits for must not wait for Nagle's timer.
+                let _ = stream.set_nodelay(true);
+                Ok(Accepted::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
 /// Serves until `stop` turns true, then lets open requests finish briefly. At most
 /// `max_connections` are open at once; further ones wait in the kernel's queue.
+///
+/// # Errors
+/// Where the event loop does not take the listener.
 pub async fn serve(
-    listener: TcpListener,
-    router: Router,
+    listener: Listener,
+    door: Door,
     max_connections: u32,
     mut stop: watch::Receiver<bool>,
-) {
+) -> std::io::Result<()> {
+    let listener = Accepting::new(listener)?;
     let places = Arc::new(Semaphore::new(max_connections as usize));
     loop {
         let accepted = async {
@@ -47,11 +99,14 @@ pub async fn serve(
             accepted = accepted => accepted,
             () = stopped(&mut stop) => break,
         };
+        let (door, stop) = (door.clone(), stop.clone());
         match accepted {
-            Ok((stream, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+            Ok(accepted) => {
                 tokio::spawn(async move {
-                    converse(stream, router, stop).await;
+                    match accepted {
+                        Accepted::Tcp(stream) => converse(stream, door, stop).await,
+                        Accepted::Unix(stream) => converse(stream, door, stop).await,
+                    }
                     drop(place);
                 });
             }
@@ -64,6 +119,7 @@ pub async fn serve(
     }
     drop(listener);
     let _ = within(GOODBYE_TIME, places.acquire_many(max_connections)).await;
+    Ok(())
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -71,9 +127,10 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
-    // A wake-up that a long-poll waits for must not wait for Nagle's timer.
-    let _ = stream.set_nodelay(true);
+async fn converse<S>(stream: S, door: Door, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + AsFd,
+{
     let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIME));
@@ -81,8 +138,10 @@ async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<b
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        // One buffer and one plain write for each answer: they are short.
+        .writev(false)
         .max_buf_size(MAX_HEADER_BYTES);
-    let service = TowerToHyperService::new(router);
+    let service = service_fn(|request| door.answer(request));
     let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,

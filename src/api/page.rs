@@ -12,18 +12,40 @@ use hyper::header::{
 
 use super::Shared;
 use super::extract::Of;
+use super::openapi::ProblemBody;
 use super::problem::Problem;
-use super::process::root;
+use super::process::{RootBody, root};
 
 const PAGE: &str = include_str!("status.html");
 
 /// GET `/` of the API: a page that may make this node step down.
+#[utoipa::path(
+    get,
+    path = "/",
+    description = "The status page; with Accept: application/json the status of the first \
+                   election, and its leader's id as name.",
+    responses(
+        (status = 200, description = "always", content(
+            (String = "text/html"),
+            (RootBody = "application/json"),
+        )),
+        (status = 503, description = "out-of-resources: no random bytes", body = ProblemBody),
+    )
+)]
 pub async fn page(state: State<Shared>, of: Of, headers: HeaderMap) -> Response {
     answer(state, of, &headers, "stepdown").await
 }
 
 /// GET `/` where nothing may be changed: a page without the button.
-#[allow(dead_code, reason = "the probe listener serves it")]
+#[utoipa::path(
+    get,
+    path = "/",
+    description = "The same without the button.",
+    responses((status = 200, description = "always", content(
+        (String = "text/html"),
+        (RootBody = "application/json"),
+    )))
+)]
 pub async fn read_only_page(state: State<Shared>, of: Of, headers: HeaderMap) -> Response {
     answer(state, of, &headers, "none").await
 }

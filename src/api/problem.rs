@@ -2,12 +2,13 @@
 
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tenure\"");
 
 /// One error, as a client reads it.
 #[derive(Clone, Debug)]
@@ -69,6 +70,11 @@ impl IntoResponse for Problem {
         body.insert("detail".into(), self.detail.into());
         body.extend(self.members);
         let kind = (CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        (self.status, [kind], Value::Object(body).to_string()).into_response()
+        let answer = (self.status, [kind], Value::Object(body).to_string());
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 11.6.1: a 401 says what to send.
+            return ([(WWW_AUTHENTICATE, CHALLENGE)], answer).into_response();
+        }
+        answer.into_response()
     }
 }

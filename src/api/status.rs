@@ -1,29 +1,39 @@
 //! The body of `/status`, computed anew for each answer.
 
-use serde::Serialize;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
-use super::Shared;
+use super::problem::Problem;
+use super::{Shared, openapi};
 use crate::lease::{Epoch, NodeId};
 use crate::machine::{AppHealth, Snapshot, State};
 use crate::sidecar::{Election, Entry};
 use crate::time::{Moment, UnixMs, millis};
 
 /// What `/status` says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Status {
     election: String,
+    #[schema(value_type = String)]
     id: NodeId,
     /// The state, true as of `time`.
+    #[schema(value_type = openapi::StateName)]
     pub state: State,
     /// Whether this node leads, as of `time`.
     pub is_leader: bool,
     /// Who leads, where known.
     pub leader: Option<Leader>,
     /// The token to write with, while leading.
+    #[schema(value_type = Option<openapi::Epoch>)]
     pub fence_token: Option<Epoch>,
+    #[schema(value_type = Option<openapi::Epoch>)]
     term: Option<Epoch>,
     lease: Lease,
     backend: Backend,
+    #[schema(value_type = Option<openapi::Health>)]
     health: Option<AppHealth>,
     child: Option<crate::child::Status>,
     timing: Timing,
@@ -31,44 +41,78 @@ pub struct Status {
     /// Rises by one with every event.
     pub revision: u64,
     version: &'static str,
-    time: String,
+    #[schema(value_type = String, format = DateTime)]
+    time: Time,
 }
 
 /// The leader, as `/status` names it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Leader {
     /// Its label.
+    #[schema(value_type = String)]
     pub id: NodeId,
     /// Where clients reach its app.
     pub url: Option<String>,
-    since: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
     /// The tenure's number.
+    #[schema(value_type = openapi::Epoch)]
     pub epoch: Epoch,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Lease {
     ttl_ms: u64,
     remaining_ms: Option<u64>,
-    expires_at: Option<String>,
-    renewed_at: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Time>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    renewed_at: Option<Time>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Backend {
     kind: &'static str,
     address: String,
     connected: bool,
-    last_success_at: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_success_at: Option<Time>,
     trouble: Option<String>,
     hold: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Timing {
     ttl_ms: u64,
     renew_every_ms: u64,
     worst_case_failover_ms: u64,
+}
+
+/// Longer than most: the answer is written without growing its buffer.
+const USUAL_BYTES: usize = 1024;
+
+impl IntoResponse for Status {
+    fn into_response(self) -> Response {
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        if let Err(error) = serde_json::to_writer(&mut body, &self) {
+            // Plain data is always written.
+            let detail = format!("the status cannot be written: {error}");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Problem::new(status, "internal", detail).into_response();
+        }
+        let kind = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, kind)], body).into_response()
+    }
+}
+
+/// A wall-clock time, written straight into the answer.
+#[derive(Clone, Copy, Debug)]
+struct Time(UnixMs);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
 }
 
 /// One reading of both clocks, to tell moments as wall-clock times.
@@ -87,10 +131,10 @@ impl Reading {
         }
     }
 
-    fn text(self, moment: Moment) -> String {
+    fn time(self, moment: Moment) -> Time {
         let ahead = moment.since(self.now);
         let behind = self.now.since(moment);
-        self.wall.after(ahead).before(behind).to_string()
+        Time(self.wall.after(ahead).before(behind))
     }
 }
 
@@ -106,9 +150,9 @@ fn leader_at(election: &Election, snapshot: &Snapshot, reading: Reading) -> Opti
         let counted = || {
             snapshot
                 .tenure
-                .map(|tenure| reading.text(tenure.acquired_at))
+                .map(|tenure| reading.time(tenure.acquired_at))
         };
-        let won_at = election.won_at(epoch).map(|at| at.to_string());
+        let won_at = election.won_at(epoch).map(Time);
         let since = won_at.or_else(counted);
         return Some(Leader {
             id: profile.node.clone(),
@@ -121,7 +165,7 @@ fn leader_at(election: &Election, snapshot: &Snapshot, reading: Reading) -> Opti
     Some(Leader {
         id: holder.profile.node.clone(),
         url: holder.profile.url.clone(),
-        since: (holder.since.0 > 0).then(|| holder.since.to_string()),
+        since: (holder.since.0 > 0).then_some(Time(holder.since)),
         epoch: holder.epoch,
     })
 }
@@ -169,7 +213,7 @@ impl Status {
                 kind: shared.guarantees.kind,
                 address: shared.store_address.clone(),
                 connected: snapshot.store.connected,
-                last_success_at: snapshot.store.last_success.map(|at| reading.text(at)),
+                last_success_at: snapshot.store.last_success.map(|at| reading.time(at)),
                 trouble: snapshot.store.trouble.clone(),
                 hold: snapshot.hold.map(crate::lease::HoldReason::as_str),
             },
@@ -183,26 +227,31 @@ impl Status {
             boot_id: shared.boot_id.to_string(),
             revision: snapshot.revision,
             version: env!("CARGO_PKG_VERSION"),
-            time: reading.wall.to_string(),
+            time: Time(reading.wall),
         }
     }
 }
 
-fn lease(election: &Election, snapshot: &Snapshot, reading: Reading) -> Lease {
-    let leading = snapshot.is_leader(reading.now);
-    let until = match (&snapshot.tenure, &snapshot.leader) {
-        (Some(tenure), _) if leading => Some(tenure.leads_until),
+/// The end of the lease that is known of: of this node's leadership, of what it still
+/// holds, or of another's by the store's last answer.
+pub fn lease_until(snapshot: &Snapshot, now: Moment) -> Option<Moment> {
+    match (&snapshot.tenure, &snapshot.leader) {
+        (Some(tenure), _) if snapshot.is_leader(now) => Some(tenure.leads_until),
         (Some(tenure), _) => Some(tenure.ends_at),
         (None, Some(leader)) => Some(leader.free_at),
         (None, None) => None,
-    };
+    }
+}
+
+fn lease(election: &Election, snapshot: &Snapshot, reading: Reading) -> Lease {
+    let until = lease_until(snapshot, reading.now);
     let renewed = snapshot
         .tenure
-        .map(|tenure| reading.text(tenure.renewed_at));
+        .map(|tenure| reading.time(tenure.renewed_at));
     Lease {
         ttl_ms: millis(election.timing().ttl()),
         remaining_ms: until.map(|until| millis(until.since(reading.now))),
-        expires_at: until.map(|until| reading.text(until)),
+        expires_at: until.map(|until| reading.time(until)),
         renewed_at: renewed,
     }
 }

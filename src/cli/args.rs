@@ -132,7 +132,14 @@ fn asking() -> Vec<Command> {
                     .value_name("URL")
                     .env("TENURE_API")
                     .default_value(DEFAULT_API)
-                    .help("The sidecar to ask"),
+                    .help("The sidecar to ask: http://HOST:PORT or unix:/run/tenure.sock"),
+            )
+            .arg(
+                Arg::new("api-token-file")
+                    .long("api-token-file")
+                    .value_name("FILE")
+                    .env("TENURE_API_TOKEN_FILE")
+                    .help("Holds the API's token on its first line, where it asks for one"),
             )
             .arg(
                 Arg::new("of")
@@ -201,7 +208,10 @@ fn asking() -> Vec<Command> {
                     .arg(json()),
             ),
         ask("history", "The last transitions of this node").arg(json()),
-        ask("healthcheck", "Exit with 0 while the sidecar is live"),
+        ask("healthcheck", "Exit with 0 while the sidecar is live").after_help(
+            "Exit codes: 0 live; 69 not live, or no answer within 5 seconds; 78 a bad --api. \
+             --api may name the probes' listener; no token is needed.",
+        ),
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Read as _};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -12,6 +13,7 @@ use hyper::header::ETAG;
 use serde_json::{Value, json};
 
 use super::watch;
+use crate::bearer::{TokenFile, Tokens};
 use crate::client::{Answer, Client, ClientError};
 use crate::exit::{Exit, print_bytes};
 use crate::lease::checkpoint::MAX_BYTES;
@@ -76,7 +78,22 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
 
 fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
     let election = parsed(matches, "of", "election")?;
-    Ok(Client::new(api(matches), election.as_ref())?)
+    let client = Client::new(api(matches), election.as_ref())?;
+    Ok(client.showing(tokens(matches)?))
+}
+
+/// What `--api-token-file` holds; `TENURE_API_TOKEN_FILE=` counts as not set.
+fn tokens(matches: &ArgMatches) -> Result<Option<Arc<Tokens>>, Refusal> {
+    let set = matches.value_source("api-token-file") == Some(ValueSource::CommandLine);
+    let given = text(matches, "api-token-file").filter(|path| set || !path.is_empty());
+    let read = |path: &str| {
+        let file = TokenFile::open(path.into()).map_err(|error| {
+            let text = format!("--api-token-file {path}: {error}");
+            Refusal::Told(complain(Exit::Configuration, &text))
+        });
+        file.map(|file| file.tokens())
+    };
+    given.map(read).transpose()
 }
 
 /// `TENURE_API=` counts as not set.
@@ -122,6 +139,11 @@ pub(super) fn refused(answer: &Answer, body: &Value) -> Exit {
         StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND => {
             Exit::Configuration
+        }
+        StatusCode::UNAUTHORIZED => {
+            let text = "the API asks for another token: name a file that holds it with \
+                        --api-token-file";
+            return complain(Exit::Configuration, text);
         }
         _ => Exit::Failure,
     };
@@ -364,6 +386,8 @@ async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {
     Ok(print_bytes(lines.as_bytes()))
 }
 
+/// Asks a route that needs no token, and that the probes' listener has too: a check
+/// stays green while a token is rotated.
 async fn healthcheck(matches: &ArgMatches) -> Result<Exit, Refusal> {
     let answer = Client::new(api(matches), None)?
         .patient_for(HEALTH_PATIENCE)

@@ -148,7 +148,25 @@ pub const SETTINGS: &[Setting] = &[
     one(
         "listen",
         "ADDR",
-        "The API's address, on the loopback; port 0 picks a free one (default: 127.0.0.1:4040)",
+        "The API's address: HOST:PORT (port 0 picks a free one) or unix:/run/tenure.sock; off \
+         the loopback it needs --api-token-file (default: 127.0.0.1:4040)",
+    ),
+    one(
+        "probe-listen",
+        "ADDR",
+        "Where /leader, /follower, /livez, /healthz, /readyz and /metrics are served to anybody, \
+         under any Host: for kubelets, load balancers and Prometheus (default: off)",
+    ),
+    one(
+        "probe-status",
+        "",
+        "Show the status page, /status, /events and /history on --probe-listen too, read-only",
+    ),
+    one(
+        "api-token-file",
+        "FILE",
+        "Holds the tokens that clients of the API must show, one a line, read again when it \
+         changes; the probes need none (default: none is asked for)",
     ),
     many(
         "allow-host",

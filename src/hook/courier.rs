@@ -4,13 +4,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deliveries::{Deliveries, Outcome};
 use super::endpoint::Endpoint;
 use super::message::{Message, Standing, Told};
 use crate::api::Shared;
 use crate::lease::Epoch;
 use crate::machine::Snapshot;
-use crate::sidecar::{Election, Part, Watch};
+use crate::sidecar::{Election, Outcome, Part, Watch};
 use crate::time::pause;
 
 /// Between calls that fail: doubling from the first to the last, give or take a quarter.
@@ -25,7 +24,6 @@ pub(super) struct Courier {
     pub index: usize,
     pub boot_id: String,
     pub endpoint: Arc<Endpoint>,
-    pub deliveries: Arc<Deliveries>,
     pub part: Arc<Part>,
     pub drain_timeout: Duration,
 }
@@ -127,11 +125,14 @@ impl Courier {
             }
         };
         let Some((outcome, trouble)) = outcome else {
-            self.deliveries.count(kind, Outcome::Superseded);
+            self.election
+                .metrics()
+                .deliveries()
+                .count(kind, Outcome::Superseded);
             progress.failures = 0;
             return;
         };
-        self.deliveries.count(kind, outcome);
+        self.election.metrics().deliveries().count(kind, outcome);
         let (election, event) = (self.election.name(), kind.as_str());
         if outcome == Outcome::Delivered {
             tracing::debug!(%election, event, "the hook took it");

@@ -9,9 +9,9 @@ use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Uri};
 
-use super::deliveries::Outcome;
 use super::secrets::{Secrets, SecretsError};
 use crate::outbound::{Limits, OutboundError, send};
+use crate::sidecar::Outcome;
 use crate::time::{UnixMs, within};
 
 /// A file system that hangs must not hold a call back for longer.

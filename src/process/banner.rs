@@ -13,6 +13,7 @@ pub struct Banner<'a> {
     pub store: &'a str,
     pub guarantees: &'a Guarantees,
     pub api: &'a str,
+    pub probes: Option<&'a str>,
 }
 
 impl Banner<'_> {
@@ -36,6 +37,7 @@ impl Banner<'_> {
                 "backend": self.store,
                 "guarantees": self.guarantees,
                 "api": self.api,
+                "probes": self.probes,
                 "ttl_ms": millis(timing.ttl()),
                 "renew_every_ms": millis(timing.renew_every()),
                 "worst_case_failover_ms": millis(worst),
@@ -49,6 +51,7 @@ impl Banner<'_> {
              backend     {store}\n\
              guarantees  {guarantees}\n\
              API         {api}\n\
+             {probes}\
              failover    after a crash at most {worst} (ttl {ttl}, renewed every {renew})\n",
             version = env!("CARGO_PKG_VERSION"),
             elections = elections.join(", "),
@@ -56,6 +59,9 @@ impl Banner<'_> {
             store = self.store,
             guarantees = self.guarantees,
             api = self.api,
+            probes = self
+                .probes
+                .map_or(String::new(), |url| format!("probes      {url}\n")),
             worst = short(worst),
             ttl = short(timing.ttl()),
             renew = short(timing.renew_every()),
@@ -78,6 +84,7 @@ pub fn effective(config: &Config, json: bool) -> String {
         .iter()
         .map(crate::lease::ElectionName::as_str)
         .collect();
+    let listeners = &config.listeners;
     let optional = |span: Option<std::time::Duration>| span.map(|span| short(span).to_string());
     let (hook, health) = (config.hook.as_ref(), config.app_health.as_ref());
     #[cfg_attr(not(feature = "wire"), allow(unused_mut))]
@@ -101,8 +108,11 @@ pub fn effective(config: &Config, json: bool) -> String {
         "app-health-failures": health.map(|check| check.failures),
         "on-unhealthy": health.map(|check| check.on_unhealthy.as_str()),
         "priority": config.priority,
-        "listen": config.listen.to_string(),
-        "allow-host": config.allow_hosts,
+        "listen": listeners.api.to_string(),
+        "probe-listen": listeners.probes.as_ref().map(ToString::to_string),
+        "probe-status": listeners.probe_status,
+        "api-token-file": listeners.token_file,
+        "allow-host": listeners.allow_hosts,
         "redis-wait": config.redis_wait,
         "max-event-readers": config.max_event_readers,
         "state-dir": config.state_dir,

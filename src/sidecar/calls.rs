@@ -5,13 +5,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::metrics::Metrics;
 use crate::backend::Backend;
 use crate::lease::{
     Acquired, Bid, Claim, ElectionName, Epoch, Observed, Profile, SessionId, StoreError, Timing,
 };
 use crate::machine::{Action, CallId, Input};
 use crate::memory::Memory;
-use crate::time::within;
+use crate::time::{Clock, within};
 
 /// Who asks, and whom.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub(super) struct Caller {
     pub timing: Timing,
     pub backend: Arc<dyn Backend>,
     pub memory: Arc<Memory>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Caller {
@@ -49,7 +52,10 @@ impl Caller {
             Action::Renew { call, epoch } => {
                 let claim = self.claim(epoch);
                 let renew = async move {
+                    let sent_at = caller.clock.now();
                     let answer = caller.bounded(caller.backend.renew(&claim)).await;
+                    let took = caller.clock.now().since(sent_at);
+                    caller.metrics.renewal(&answer, took);
                     Input::Renewed(call, answer)
                 };
                 Some(renew.boxed())

@@ -98,6 +98,17 @@ impl Election {
         condition: Condition,
         bytes: Vec<u8>,
     ) -> Result<Revision, CheckpointError> {
+        let answer = self.write_if(token, condition, bytes).await;
+        self.metrics().checkpoint_write(&answer);
+        answer
+    }
+
+    async fn write_if(
+        &self,
+        token: Epoch,
+        condition: Condition,
+        bytes: Vec<u8>,
+    ) -> Result<Revision, CheckpointError> {
         if bytes.len() > MAX_BYTES {
             return Err(CheckpointError::TooLarge(bytes.len()));
         }

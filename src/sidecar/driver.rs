@@ -176,6 +176,8 @@ impl Driver {
             }
             *published = Arc::new(self.machine.snapshot().clone());
         });
+        let metrics = &self.caller.metrics;
+        metrics.turned(turned, self.machine.snapshot());
         self.last_turn.store(turned.as_nanos(), Ordering::Release);
         if let Some(pulse) = &self.pulse {
             pulse.heart.turned(pulse.which, turned);
@@ -189,6 +191,7 @@ impl Driver {
         free_at: Moment,
         waiting: &mut Vec<oneshot::Sender<Departure>>,
     ) {
+        self.caller.metrics.transition(transition);
         self.log(transition);
         if transition.kind == EventKind::Lost {
             let departure = match transition.reason {

@@ -11,6 +11,7 @@ use super::calls::Caller;
 use super::driver::{Command, Departure};
 use super::events::Events;
 use super::history::{Entry, Next};
+use super::metrics::Metrics;
 use super::published::Published;
 use super::watch::Watch;
 use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
@@ -88,13 +89,13 @@ impl Election {
     /// What this node knows, as of now: nothing in it has run out.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.now().0
+        Snapshot::clone(&self.now().0)
     }
 
     /// What this node knows, and the moment that this is true of. Revisions read this
     /// way never fall.
     #[must_use]
-    pub fn now(&self) -> (Snapshot, Moment) {
+    pub fn now(&self) -> (Arc<Snapshot>, Moment) {
         self.shared.published.now()
     }
 
@@ -152,6 +153,19 @@ impl Election {
     #[must_use]
     pub fn won_at(&self, epoch: Epoch) -> Option<UnixMs> {
         self.shared.published.history.won_at(epoch)
+    }
+
+    /// By how many milliseconds the store's clock has moved further than this
+    /// machine's since its first answer.
+    #[must_use]
+    pub fn store_clock_step_ms(&self) -> i64 {
+        self.shared.caller.backend.clock_step_ms()
+    }
+
+    /// What this election has counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.caller.metrics
     }
 
     /// When the election loop last turned.
@@ -239,6 +253,12 @@ impl Election {
     /// # Errors
     /// [`StoreError`] where the store cannot confirm; never an answer from memory.
     pub async fn validate(&self, token: Epoch) -> Result<Validation, StoreError> {
+        let answer = self.ask_worth(token).await;
+        self.metrics().fence_check(&answer);
+        answer
+    }
+
+    async fn ask_worth(&self, token: Epoch) -> Result<Validation, StoreError> {
         let caller = &self.shared.caller;
         let observed = caller.bounded(caller.backend.observe()).await?;
         if let Some(epoch) = observed.epoch {

@@ -20,8 +20,8 @@ pub(super) struct Published {
 impl Published {
     /// What the node knows, and the moment as of which nothing in it has run out. The
     /// history tells of all of it: whoever notices first that a deadline has passed
-    /// writes it down, be it the loop or a reader.
-    pub fn now(&self) -> (Snapshot, Moment) {
+    /// writes it down, be it the loop or a reader. Where nothing has, nothing is copied.
+    pub fn now(&self) -> (Arc<Snapshot>, Moment) {
         let (published, now) = {
             let published = self.snapshots.borrow();
             // Read under the lock: the loop reads the clock and publishes under its
@@ -29,10 +29,13 @@ impl Published {
             // here has run out there, and no revision is ever given to two events.
             (Arc::clone(&published), self.clock.now())
         };
+        if published.changes_at().is_none_or(|due| now < due) {
+            return (published, now);
+        }
         let mut snapshot = Snapshot::clone(&published);
         if let Some(transition) = snapshot.settle(now) {
             self.history.add(&transition, now, self.clock.wall());
         }
-        (snapshot, now)
+        (Arc::new(snapshot), now)
     }
 }

@@ -35,7 +35,7 @@ impl Watch {
                 .is_none_or(|seen| seen < snapshot.revision)
             {
                 self.seen_revision = Some(snapshot.revision);
-                return Some(snapshot);
+                return Some(Snapshot::clone(&snapshot));
             }
             self.turn(&snapshot).await?;
         }

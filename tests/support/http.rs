@@ -2,8 +2,10 @@
 //! refuse to send what these tests must send.
 #![allow(dead_code)]
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -60,9 +62,12 @@ impl Reply {
 
 /// A connection that bytes are sent on as they are.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
 
 impl Wire {
     pub fn open(to: SocketAddr) -> Self {
@@ -71,9 +76,28 @@ impl Wire {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
-            stream,
+            stream: Box::new(stream),
             read: Vec::new(),
         }
+    }
+
+    /// The same over a Unix socket.
+    pub fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the API accepts connections");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream: Box::new(stream),
+            read: Vec::new(),
+        }
+    }
+
+    /// Sends one well-formed GET and returns the answer.
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Reply {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        self.reply(false)
+            .unwrap_or_else(|| panic!("no answer to GET {path}"))
     }
 
     /// A server may answer and close before it has read everything.

@@ -274,6 +274,15 @@ impl Node {
         format!("http://{}", self.api)
     }
 
+    /// Where the probes listen.
+    #[track_caller]
+    pub fn probes(&self) -> SocketAddr {
+        let line = self
+            .out
+            .until("the probes", |line| line.starts_with("probes"));
+        address_in(&line).unwrap()
+    }
+
     #[track_caller]
     pub fn get(&self, path: &str) -> Reply {
         request(self.api, "GET", path, &[], b"")
@@ -344,7 +353,10 @@ pub fn send(pid: u32, signal: Signal) {
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http://")?;
-    let told = line.starts_with("API") || line.starts_with('{');
+    // A sidecar on a Unix socket is asked through its probes.
+    let told = ["API", "probes", "{"]
+        .iter()
+        .any(|start| line.starts_with(start));
     let end = rest.find('"').unwrap_or(rest.len());
     told.then(|| rest[..end].trim().parse().unwrap())
 }

@@ -11,7 +11,7 @@ use super::reply::Reply;
 use super::scripts::{self, Keys, Named};
 use super::topic::{Listener, Topic};
 use super::ways::{Answered, Arguments, Asked, Ways};
-use crate::backend::{Backend, Hints};
+use crate::backend::{Backend, Hints, StoreClock};
 use crate::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, NodeId,
     Observed, Released, Renewed, StoreError,
@@ -23,6 +23,8 @@ pub(super) struct RedisElection {
     ways: Arc<Ways>,
     keys: Keys,
     topic: Arc<Topic>,
+    /// Of the server that has this election.
+    server_clock: Arc<StoreClock>,
 }
 
 impl RedisElection {
@@ -33,6 +35,7 @@ impl RedisElection {
             topic: ways.topic(&keys.channel),
             keys,
             ways: Arc::clone(ways),
+            server_clock: Arc::default(),
         }
     }
 
@@ -66,7 +69,12 @@ impl RedisElection {
     }
 
     fn reply(&self, script: &Named, answered: Answered) -> Result<Reply, StoreError> {
-        Reply::new(script.name, &self.keys.state, answered.value)
+        let reply = Reply::new(script.name, &self.keys.state, answered.value)?;
+        if let Some(time) = reply.server_time() {
+            let now = self.ways.access().clock.now();
+            self.server_clock.saw(now, time);
+        }
+        Ok(reply)
     }
 
     fn lease_keys(&self) -> [&str; 2] {
@@ -209,6 +217,10 @@ impl Backend for RedisElection {
         self.run(&scripts::OBSERVE, &keys, &|_: &Live| Vec::new())
             .await?
             .observed()
+    }
+
+    fn clock_step_ms(&self) -> i64 {
+        self.server_clock.step_ms()
     }
 
     fn changes(&self) -> Hints {

@@ -42,6 +42,14 @@ impl Reply {
         ))
     }
 
+    /// When the server wrote this, by its clock: the second element of every reply.
+    pub(super) fn server_time(&self) -> Option<UnixMs> {
+        match self.values.as_slice().get(1) {
+            Some(Value::Int(number)) => u64::try_from(*number).ok().map(UnixMs),
+            _ => None,
+        }
+    }
+
     fn bytes(&mut self) -> Read<Vec<u8>> {
         match self.values.next() {
             Some(Value::BulkString(bytes)) => Ok(bytes),
@@ -73,8 +81,7 @@ impl Reply {
         Epoch::new(number).map_err(|error| self.unreadable(&error.to_string()))
     }
 
-    /// The first element, which says what follows; the second, the server's time,
-    /// is for tests.
+    /// The first element, which says what follows; the second is the server's time.
     fn kind(&mut self) -> Read<String> {
         let kind = self.text()?;
         self.number()?;

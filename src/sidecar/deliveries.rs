@@ -1,4 +1,4 @@
-//! How many calls of a hook there were, and how they went.
+//! How many calls of the app's hook there were, and how they went.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,7 +55,7 @@ impl Outcome {
 pub struct Deliveries([[AtomicU64; Outcome::ALL.len()]; EventKind::ALL.len()]);
 
 impl Deliveries {
-    pub(super) fn count(&self, kind: EventKind, outcome: Outcome) {
+    pub(crate) fn count(&self, kind: EventKind, outcome: Outcome) {
         let row = self.0.get(kind as usize);
         if let Some(count) = row.and_then(|row| row.get(outcome as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
