@@ -10,6 +10,11 @@ use crate::machine::Percent;
 
 impl Reader<'_> {
     pub(super) fn app_health(&mut self) -> Option<HealthCheck> {
+        if self.raw.get("app-health").is_none() {
+            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
+            self.useless(&names, "--app-health");
+            return None;
+        }
         let url = self.read("app-health", plain_http);
         let every = self.read("app-health-every", positive);
         let failures = self.read("app-health-failures", |text| {
@@ -23,10 +28,6 @@ impl Reader<'_> {
             )),
             _ => Err(Problem::new("it is stepdown or restart")),
         });
-        if self.raw.get("app-health").is_none() {
-            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
-            self.useless(&names, "--app-health");
-        }
         Some(HealthCheck {
             url: url?,
             every: every.unwrap_or(Duration::from_secs(1)),

@@ -11,6 +11,11 @@ use crate::hook::{Hook, Secrets};
 
 impl Reader<'_> {
     pub(super) fn hook(&mut self) -> Option<Hook> {
+        if self.raw.get("hook").is_none() {
+            let names = ["hook-secret-file", "hook-timeout", "allow-remote-hook"];
+            self.useless(&names, "--hook");
+            return None;
+        }
         let url = self.read("hook", plain_http);
         let secret_file = self.read("hook-secret-file", |text| {
             let path = PathBuf::from(text);
@@ -19,12 +24,6 @@ impl Reader<'_> {
         });
         let timeout = self.read("hook-timeout", positive);
         let remote = self.read("allow-remote-hook", switch);
-        if self.raw.get("hook").is_none() {
-            self.useless(
-                &["hook-secret-file", "hook-timeout", "allow-remote-hook"],
-                "--hook",
-            );
-        }
         let url = url?;
         if remote != Some(true) && !is_loopback(&url) {
             let given = self.raw.get("hook")?;
