@@ -1,7 +1,7 @@
 # make lab      the failover lab on a directory: needs nothing but cargo
 # make lab-redis  the same on a Redis server that it starts and stops itself
 # make test     every test, against real servers and processes
-# make check    formatting, clippy with warnings denied, documentation
+# make check    formatting, clippy with warnings denied, shellcheck, documentation
 # make bench    every figure that the documentation names, measured here
 # LAB='…' passes flags on:  make lab LAB='--nodes 5 --rounds 3'
 
@@ -22,13 +22,17 @@ lab-redis: build
 	@.ci/need redis-server
 	.ci/with-redis $(TENURE) lab --backend REDIS_URL --fault kill,stop,pause,cut $(LAB)
 
+# curl, haproxy and the rest: what the examples are written in and for.
 test:
 	@.ci/need cc redis-server faketime etcd etcdctl pip3
+	@.ci/need curl python3 node postgres haproxy
+	@.ci/need go || echo 'without go, its example is not run' >&2
 	@.ci/etcd-3.5
 	cargo test --all-features
 
 check:
-	@.ci/need cc
+	@.ci/need cc shellcheck
+	shellcheck examples/*.sh examples/fencing/*.sh
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --features file -- -D warnings

@@ -11,6 +11,8 @@
 
 #[path = "figures/api.rs"]
 mod api;
+#[path = "figures/app.rs"]
+mod app;
 #[path = "figures/cost.rs"]
 mod cost;
 #[path = "figures/effort.rs"]
@@ -40,9 +42,10 @@ use effort::Effort;
 
 type Figure = fn(Effort) -> anyhow::Result<()>;
 
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 7] = [
     ("handover", failover::handover),
     ("crash", failover::crash),
+    ("app", app::app),
     ("pause", pause::pause),
     ("cost", cost::cost),
     ("api", api::api),

@@ -5,12 +5,13 @@
 -- ARGV   1 session   2 record (JSON)   3 ttl_ms   4 hold_ms
 --        5 floor: the highest epoch the bidder has seen, 0 for none
 --        6 incumbent: 1 where the bidder still leads under floor, else 0
---        7 server: the run_id of the server that the bidder asks   8 channel
+--        7 server: the run_id of the server that the bidder asks
+--        8 publish: PUBLISH or SPUBLISH   9 channel
 -- reply  won, now_ms, epoch, left_ms
 --        held, now_ms, epoch, session, record, since_ms, ttl_ms, left_ms
 --        hold, now_ms, retry_in_ms, why
 
-local session, profile, server, channel = ARGV[1], ARGV[2], ARGV[7], ARGV[8]
+local session, profile, server, spread, channel = ARGV[1], ARGV[2], ARGV[7], ARGV[8], ARGV[9]
 local ttl_ms, hold_ms = number_of(ARGV[3], 1), number_of(ARGV[4], 0)
 local floor, incumbent = number_of(ARGV[5], 0), ARGV[6] == '1'
 if not ttl_ms or not hold_ms or not floor then
@@ -97,7 +98,7 @@ local function grant(epoch)
   end
   local lease = text_of(epoch) .. ':' .. session
   redis.call('SET', KEYS[1], lease, 'NX', 'PXAT', text_of(expires_ms))
-  publish(channel, 'began ' .. text_of(epoch))
+  publish(spread, channel, 'began ' .. text_of(epoch))
 end
 
 if leader and leader.session ~= session and leader.epoch == math.max(known, floor) then
@@ -108,7 +109,7 @@ end
 -- floor is dead to it.
 local own = leader and leader.session == session and state and state.epoch == leader.epoch
 if own and state.server == server and leader.epoch > floor then
-  extend(now, ttl_ms, server)
+  extend(state, now, ttl_ms, server)
   return {'won', now, leader.epoch, ttl_ms}
 end
 

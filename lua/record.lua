@@ -127,6 +127,11 @@ local function read_state()
     return nil, corrupt(2, 'should have 0 or 1 as ended and has', state.ended)
   end
   state.ended = state.ended == '1'
+  -- Records of older versions have none.
+  state.revision_base = number_of(state.revision_base or '0', 0)
+  if not state.revision_base then
+    return nil, corrupt(2, 'has no whole number from 0 to 2^53-1 as revision_base')
+  end
   if state.checkpoint ~= '' and not revision_of(state.checkpoint) then
     return nil, corrupt(2, 'should have epoch.seq as checkpoint and has', state.checkpoint)
   end
@@ -161,15 +166,39 @@ local function write_state(state)
     'server', state.server,
     'hold_until_ms', text_of(state.hold_until_ms),
     'ended', state.ended and '1' or '0',
-    'checkpoint', state.checkpoint)
+    'checkpoint', state.checkpoint,
+    'revision_base', text_of(state.revision_base or 0))
+end
+
+-- What the revisions of the state's epoch begin above at a server. Where it is another
+-- than the one that vouches for the lease, it may lack the newest of them: they were
+-- acknowledged, and are not given to other values. No server gives 2^20 of them before
+-- the next renewal. The mark keeps two servers apart that took the place of the same
+-- third one, one after the other, before a renewal told of either.
+local function base_at(state, server)
+  if state.server == server then
+    return state.revision_base
+  end
+  local mark = 0
+  for at = 1, #server do
+    mark = (mark * 31 + string.byte(server, at)) % 4096
+  end
+  local told = revision_of(state.checkpoint)
+  local newest = told and told.epoch == state.epoch and told.seq or 0
+  return math.min(math.max(newest, state.revision_base) + 1048576 * (1 + mark), MAX)
 end
 
 -- Prolongs the lease in force. Another server that still has the key becomes the
 -- one that vouches for it.
-local function extend(now, ttl_ms, server)
+local function extend(state, now, ttl_ms, server)
   local expires_ms = text_of(now + ttl_ms)
   redis.call('PEXPIREAT', KEYS[1], expires_ms)
-  redis.call('HSET', KEYS[2], 'expires_ms', expires_ms, 'server', server)
+  if state.server == server then
+    redis.call('HSET', KEYS[2], 'expires_ms', expires_ms)
+  else
+    redis.call('HSET', KEYS[2], 'expires_ms', expires_ms, 'server', server,
+      'revision_base', text_of(base_at(state, server)))
+  end
 end
 
 -- Whether the lease in force is this epoch of this session.
@@ -197,8 +226,9 @@ local function with_holder(reply, record, ttl_ms)
   return reply
 end
 
--- Wakes the waiting. A user without the right to publish delays them, and changes
--- nothing: they try again when the lease runs out.
-local function publish(channel, message)
-  redis.pcall('PUBLISH', channel, message)
+-- Wakes the waiting; `command` is PUBLISH, or SPUBLISH in a cluster, where a message
+-- then stays with the nodes of its slot. A user without the right to publish delays
+-- them, and changes nothing: they try again when the lease runs out.
+local function publish(command, channel, message)
+  redis.pcall(command, channel, message)
 end

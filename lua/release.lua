@@ -2,15 +2,17 @@
 -- twice is safe.
 --
 -- KEYS   leader, state
--- ARGV   1 epoch   2 session   3 ttl_ms   4 hold_ms   5 server   6 channel
---        7 prefer: the node that the others let go first; empty for none
+-- ARGV   1 epoch   2 session   3 ttl_ms   4 hold_ms   5 server
+--        6 publish: PUBLISH or SPUBLISH   7 channel
+--        8 prefer: the node that the others let go first; empty for none
 -- reply  released, now_ms
 --        not_held, now_ms
 --
 -- The message is "ended EPOCH" or "ended EPOCH NODE". A node id may hold spaces but
 -- is never empty, so everything after the second space is the node.
 
-local epoch, session, server, channel, prefer = number_of(ARGV[1], 1), ARGV[2], ARGV[5], ARGV[6], ARGV[7]
+local epoch, session, server, spread = number_of(ARGV[1], 1), ARGV[2], ARGV[5], ARGV[6]
+local channel, prefer = ARGV[7], ARGV[8]
 local ttl_ms, hold_ms = number_of(ARGV[3], 1), number_of(ARGV[4], 0)
 if not epoch or not ttl_ms or not hold_ms then
   return redis.error_reply('ERR release: epoch, ttl_ms and hold_ms must be whole numbers up to 2^53-1')
@@ -51,5 +53,5 @@ local message = 'ended ' .. text_of(epoch)
 if prefer ~= '' then
   message = message .. ' ' .. prefer
 end
-publish(channel, message)
+publish(spread, channel, message)
 return {'released', now}

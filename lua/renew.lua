@@ -23,5 +23,5 @@ end
 if not record.state or record.state.epoch ~= epoch then
   return {'lost', record.now}
 end
-extend(record.now, ttl_ms, server)
+extend(record.state, record.now, ttl_ms, server)
 return {'kept', record.now, ttl_ms}

@@ -3,12 +3,13 @@
 --
 -- KEYS   leader, state, checkpoint
 -- ARGV   1 epoch   2 session   3 expected: the revision it replaces; empty for none
---        4 bytes
+--        4 bytes   5 server: the run_id of the server asked
 -- reply  written, now_ms, revision
 --        stale, now_ms, known, revision   known 0 and revision empty for none
 --        mismatch, now_ms, revision
 
 local epoch, session, expected, bytes = number_of(ARGV[1], 1), ARGV[2], ARGV[3], ARGV[4]
+local server = ARGV[5]
 if not epoch then
   return redis.error_reply('ERR write_checkpoint: epoch must be a whole number from 1 to 2^53-1')
 end
@@ -43,9 +44,9 @@ if told and (not newest or told.epoch > newest.epoch
     or (told.epoch == newest.epoch and told.seq > newest.seq)) then
   newest = told
 end
-local seq = 1
+local seq = base_at(state, server) + 1
 if newest and newest.epoch == epoch then
-  seq = newest.seq + 1
+  seq = math.max(seq, newest.seq + 1)
 end
 if seq > MAX then
   return redis.error_reply('EXHAUSTED this epoch has written its last revision; step down once')

@@ -20,6 +20,7 @@ pub use listener::serve;
 pub use status::Status;
 
 use crate::backend::Guarantees;
+use crate::child::Report;
 use crate::lease::SessionId;
 use crate::sidecar::{Election, Sidecar};
 
@@ -34,6 +35,7 @@ pub struct Context {
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
+    child: Option<Arc<Report>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -48,12 +50,23 @@ impl Shared {
     /// are names, beside loopback ones, that a `Host` header may carry.
     #[must_use]
     pub fn new(sidecar: &Sidecar, boot_id: SessionId, allow_hosts: Vec<String>) -> Self {
+        Self::with_app(sidecar, boot_id, allow_hosts, None)
+    }
+
+    /// The same, where the sidecar runs an app.
+    pub(crate) fn with_app(
+        sidecar: &Sidecar,
+        boot_id: SessionId,
+        allow_hosts: Vec<String>,
+        child: Option<Arc<Report>>,
+    ) -> Self {
         Self(Arc::new(Context {
             elections: sidecar.elections().to_vec(),
             guarantees: sidecar.guarantees(),
             store_address: sidecar.store_address(),
             boot_id,
             allow_hosts,
+            child,
         }))
     }
 

@@ -10,6 +10,7 @@ use args::node;
 
 pub use args::command;
 
+use crate::child;
 use crate::config::{Config, Raw};
 use crate::exit::{Exit, print_bytes, refuse};
 use crate::lab::{self, NODE_COMMAND, Options};
@@ -17,6 +18,10 @@ use crate::process;
 
 /// Runs the command line that `arguments` spell, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = behind_the_app(&arguments) {
+        return Exit::App(code);
+    }
     let matches = match command().subcommand(node()).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -47,6 +52,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Some(("man", _)) => man(),
         Some((verb, matches)) => ask::ask(verb, matches),
         None => Exit::Usage,
+    }
+}
+
+/// The processes between the sidecar and the app. They come before the grammar is built:
+/// each start of the app waits for them.
+fn behind_the_app(arguments: &[OsString]) -> Option<u8> {
+    let [_, command, rest @ ..] = arguments else {
+        return None;
+    };
+    match command.to_str()? {
+        child::GUARD_COMMAND => Some(child::guard(rest)),
+        child::EXEC_COMMAND => Some(child::exec(rest)),
+        _ => None,
     }
 }
 

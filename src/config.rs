@@ -1,6 +1,7 @@
 //! Flag > environment > file → one validated [`Config`]. All problems are found and
 //! reported together; nothing starts before there is none.
 
+mod app;
 #[cfg(feature = "wire")]
 mod credentials;
 mod health;
@@ -14,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use app::{App, CrashLoop, Restart, StopSignal};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
@@ -88,8 +90,6 @@ pub struct Config {
     pub timing: Timing,
     /// Told of every change.
     pub hook: Option<Hook>,
-    /// The longest that the app may take to drain on a step-down.
-    pub drain_timeout: Duration,
     /// Asked how it is.
     pub app_health: Option<HealthCheck>,
     /// Below 100 %, the others go first.
@@ -98,6 +98,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Hosts beside loopback ones.
     pub allow_hosts: Vec<String>,
+    /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
+    pub redis_wait: u8,
     /// The node's memory.
     pub state_dir: Option<PathBuf>,
     /// Exit where leadership is not had by then.
@@ -108,6 +110,10 @@ pub struct Config {
     pub status_every: Option<Duration>,
     /// Logs.
     pub logging: Logging,
+    /// For how long the lease is renewed while the app stops.
+    pub drain_timeout: Duration,
+    /// What runs while this node leads.
+    pub app: Option<App>,
 }
 
 impl Config {
@@ -128,11 +134,11 @@ impl Config {
         let url = reader.read("url", app_url);
         let timing = reader.timing();
         let hook = reader.hook();
-        let drain_timeout = reader.duration("drain-timeout");
         let app_health = reader.app_health();
         let priority = reader.read("priority", health::priority);
         let listen = reader.read("listen", loopback);
         let allow_hosts = reader.allow_hosts();
+        let redis_wait = reader.redis_wait(target.as_ref());
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -144,6 +150,8 @@ impl Config {
             Ok(span)
         });
         let logging = reader.logging();
+        let drain_timeout = reader.duration("drain-timeout");
+        let app = reader.app(elections.len());
         match (target, timing) {
             (Some(target), Some(timing)) if problems.is_empty() => Ok(Self {
                 target,
@@ -154,16 +162,18 @@ impl Config {
                 url,
                 timing,
                 hook,
-                drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(5)),
                 app_health,
                 priority: priority.unwrap_or(Percent::FULL),
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
                 allow_hosts,
+                redis_wait,
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
                 status_every,
                 logging,
+                drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(5)),
+                app,
             }),
             _ => Err(problems),
         }
@@ -171,6 +181,12 @@ impl Config {
 }
 
 impl Config {
+    /// Whether an app has to be done with a leadership before its lease is given back.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.app.is_some() || self.hook.is_some()
+    }
+
     /// The longest that this node lets the others go first when the lease is free.
     #[must_use]
     pub fn largest_delay(&self) -> Duration {
@@ -268,6 +284,24 @@ impl Reader<'_> {
         given.values.clone()
     }
 
+    fn redis_wait(&mut self, target: Option<&Target>) -> u8 {
+        let wait = self.read("redis-wait", |text| {
+            let number = text.parse().ok().filter(|number| *number <= 9);
+            number.ok_or_else(|| Problem::new("it is a number of replicas, from 0 to 9"))
+        });
+        let wait = wait.unwrap_or(0);
+        if let (Some(given), Some(target)) = (self.raw.get("redis-wait"), target)
+            && wait > 0
+            && !target.is_redis()
+        {
+            self.problems.push(Problem::new(format!(
+                "{given}: {target} has no replicas that could be waited for; leave it out, or \
+                 choose a Redis with --backend"
+            )));
+        }
+        wait
+    }
+
     /// The parts have defaults that depend on the TTL; the sum is judged only where
     /// each part could be read.
     fn timing(&mut self) -> Option<Timing> {
@@ -277,17 +311,30 @@ impl Reader<'_> {
         let call_timeout = self.duration("call-timeout").unwrap_or(ttl / 6);
         let drift = self.read("drift", |text| text.parse().map_err(Problem::of));
         let drift = drift.unwrap_or(Drift::ONE_PERCENT);
-        let stop_budget = self.duration("stop-budget").unwrap_or_else(|| {
-            // An app that is told by a call needs time between the word and the end.
-            let told = self.raw.get("hook").is_some();
-            if told { ttl / 4 } else { Duration::ZERO }
-        });
+        let stop_budget = self.stop_budget(ttl);
         if self.problems.len() > before {
             return None;
         }
         let timing = Timing::new(ttl, renew_every, call_timeout, stop_budget, drift);
         let keep = |error: TimingError| self.problems.push(Problem::of(error));
         timing.map_err(keep).ok()
+    }
+
+    /// An app is stopped inside the lease, so some of it is kept for that.
+    fn stop_budget(&mut self, ttl: Duration) -> Duration {
+        if self.raw.command.is_empty() {
+            // An app that is told by a call needs time between the word and the end.
+            let told = self.raw.get("hook").is_some();
+            let usual = if told { ttl / 4 } else { Duration::ZERO };
+            return self.duration("stop-budget").unwrap_or(usual);
+        }
+        let budget = self.read("stop-budget", |text| match duration(text)? {
+            Duration::ZERO => Err(Problem::new(
+                "a command takes time to be stopped; leave it out for ttl/4",
+            )),
+            budget => Ok(budget),
+        });
+        budget.unwrap_or(ttl / 4)
     }
 
     fn logging(&mut self) -> Logging {

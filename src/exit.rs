@@ -21,6 +21,8 @@ pub enum Exit {
     NotLeader,
     /// EX_CONFIG: a bad value.
     Configuration,
+    /// The code of the app that was run.
+    App(u8),
     /// A second signal of this number cut the graceful stop short.
     Signal(u8),
 }
@@ -36,6 +38,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::NotLeader => 75,
             Self::Configuration => 78,
+            Self::App(code) => code,
             Self::Signal(number) => 128 + number,
         }
     }

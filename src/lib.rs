@@ -23,7 +23,8 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
-//!          |      '-> hook, health ^ |  |    beside it: the app is told, and asked
+//!          |      |--> child -----^| |     the app, under its guard
+//!          |      '--> hook, health ^ |    beside the loop: the app is told, and asked
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis, etcd
@@ -67,6 +68,7 @@
 
 pub mod api;
 pub mod backend;
+mod child;
 pub mod cli;
 mod client;
 pub mod config;

@@ -6,40 +6,41 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+mod app;
 mod banner;
 mod beside;
+mod ending;
 mod output;
 mod supervised;
 mod telling;
 
 pub use banner::effective;
 
+use app::Concerns;
 use banner::Banner;
 use beside::Beside;
-use output::Output;
+use ending::{Signals, until_end};
+use output::{Outlet, Output};
 use telling::tell_status;
 
 use crate::api;
 use crate::backend::Store;
-use crate::config::{Config, LogFormat, Problem, Target};
+use crate::child::Running;
+use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
 use crate::lease::{NodeId, Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
-use crate::sidecar::{Election, Options, Sidecar, StartError};
+use crate::sidecar::{Options, Sidecar, StartError};
 use crate::systemd::{ServiceManager, watchdog};
-use crate::time::{BootClock, Clock, within};
+use crate::time::{BootClock, Clock};
 
 /// File descriptors to ask for; the usual soft limit of 1024 is meant for programs
 /// that call select(2).
 const FILES: u64 = 4096;
-/// SIGTERM is answered with exit 0 within the drain and this.
-const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// What runs beside the sidecar in the same process: it is told the API's URL once
 /// that answers, and uses nothing else.
@@ -176,7 +177,7 @@ impl Prepared {
             },
             timing: config.timing,
             state_dir: config.state_dir.clone(),
-            drain: config.hook.as_ref().map(|_| config.drain_timeout),
+            drain: config.drains().then_some(config.drain_timeout),
             priority: config.priority,
             has_health: config.app_health.is_some(),
             // Twice in the time that systemd waits: one may be late.
@@ -198,8 +199,14 @@ impl Prepared {
             guarantees: &store.guarantees(),
             api: &address.api_url,
         };
-        output.out.say(banner.text().into_bytes());
-        let shared = api::Shared::new(&sidecar, boot_id, config.allow_hosts.clone());
+        let concerns = match Concerns::begin(&sidecar, config, &address.api_url) {
+            Ok(concerns) => concerns,
+            Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
+        };
+        said(config, output).say(banner.text().into_bytes());
+        let report = concerns.running.as_ref().map(Running::report);
+        let hosts = config.allow_hosts.clone();
+        let shared = api::Shared::with_app(&sidecar, boot_id, hosts, report);
         let (stop_api, stop) = watch::channel(false);
         let api = match serve_apart(address.listener, shared.router(), stop) {
             Ok(api) => api,
@@ -207,7 +214,13 @@ impl Prepared {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
-        let beside = match Beside::start(&sidecar, &shared, config, manager) {
+        let Concerns {
+            hook_parts,
+            prober,
+            running: app,
+        } = concerns;
+        let told = (hook_parts, prober, manager);
+        let beside = match Beside::start(&sidecar, &shared, config, told) {
             Ok(beside) => beside,
             Err(problem) => return refuse(&[problem]),
         };
@@ -216,17 +229,13 @@ impl Prepared {
             std::thread::spawn(move || companion(url));
         }
         let exit = tokio::select! {
-            exit = until_end(&sidecar, config, output, &mut signals) => exit,
-            () = tell_status(&shared, config, output) => Exit::Ok,
+            exit = until_end(&sidecar, config, output, app.as_ref(), &mut signals) => exit,
+            () = tell_status(&shared, config, said(config, output)) => Exit::Ok,
         };
         beside.stopping();
         // The API goes on answering "not leader" while the lease is given back.
-        let stopped = within(stop_time(config), sidecar.stop());
-        tokio::select! {
-            stopped = stopped => if stopped.is_none() {
-                tracing::warn!("the lease could not be given back in time; it will run out");
-            },
-            number = signals.next() => return Exit::Signal(number),
+        if let Err(aborted) = ending::stop(sidecar, config, app, &mut signals).await {
+            return aborted;
         }
         beside.finish().await;
         let _ = stop_api.send(true);
@@ -236,10 +245,12 @@ impl Prepared {
     }
 }
 
-/// How long giving the lease back may take.
-fn stop_time(config: &Config) -> Duration {
-    let drain = config.hook.as_ref().map(|_| config.drain_timeout);
-    STOP_TIME + drain.unwrap_or_default()
+/// Where data goes: with an app, stdout is the app's.
+fn said<'a>(config: &Config, output: &'a Output) -> &'a Outlet {
+    match config.app {
+        Some(_) => &output.err,
+        None => &output.out,
+    }
 }
 
 fn start(
@@ -285,6 +296,7 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
                 target: target.clone(),
                 credentials: config.credentials.clone(),
                 call_timeout: config.timing.call_timeout(),
+                wait: config.redis_wait,
             };
             let store = crate::backend::redis::RedisStore::open(options, Arc::clone(clock));
             Ok(Arc::new(
@@ -327,79 +339,4 @@ fn max_connections() -> u32 {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
     u32::try_from(files.min(FILES) / 4).unwrap_or(1).max(1)
-}
-
-/// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
-async fn until_end(
-    sidecar: &Sidecar,
-    config: &Config,
-    output: &Output,
-    signals: &mut Signals,
-) -> Exit {
-    tokio::select! {
-        number = signals.next() => {
-            tracing::info!(signal = number, "stopping; a second signal aborts");
-            Exit::Ok
-        }
-        exit = leadership(sidecar, config, output) => exit,
-    }
-}
-
-/// Ends where `--wait` or `--once` say so; never, without them.
-async fn leadership(sidecar: &Sidecar, config: &Config, output: &Output) -> Exit {
-    let Some(election) = sidecar.elections().first() else {
-        return Exit::Failure;
-    };
-    if let Some(limit) = config.wait
-        && within(limit, led(election, true)).await.is_none()
-    {
-        let limit = humantime::format_duration(limit);
-        if config.logging.format == LogFormat::Json {
-            tracing::error!("leadership was not had within --wait {limit}");
-        } else {
-            let text = format!("tenure: leadership was not had within --wait {limit}\n");
-            output.err.say(text.into_bytes());
-        }
-        return Exit::NotLeader;
-    }
-    if config.once {
-        led(election, true).await;
-        led(election, false).await;
-        return Exit::Ok;
-    }
-    std::future::pending().await
-}
-
-/// Until this node leads, or leads no more.
-async fn led(election: &Election, leads: bool) {
-    let Ok(mut watch) = election.watch() else {
-        return std::future::pending().await;
-    };
-    while let Some(snapshot) = watch.changed().await {
-        if snapshot.is_leader(election.clock().now()) == leads {
-            return;
-        }
-    }
-}
-
-/// SIGTERM and SIGINT, as they come.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
-        }
-    }
 }

@@ -15,6 +15,9 @@
     clippy::panic
 )]
 
+#[cfg(feature = "redis")]
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd_server;
@@ -31,6 +34,9 @@ mod recorder;
 #[cfg(feature = "redis")]
 #[path = "support/redis.rs"]
 mod redis_server;
+#[cfg(feature = "redis")]
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 #[path = "conformance/bench.rs"]
 mod bench;
@@ -113,3 +119,7 @@ suite!(etcd_3_4_cluster: crate::backends::etcd::Etcd34Cluster);
 suite!(etcd_3_5_cluster: crate::backends::etcd::Etcd35Cluster);
 #[cfg(feature = "redis")]
 suite!(redis: crate::backends::redis::Redis);
+#[cfg(feature = "redis")]
+suite!(redis_sentinel: crate::backends::redis_sentinel::Sentinel);
+#[cfg(feature = "redis")]
+suite!(redis_cluster: crate::backends::redis_cluster::Cluster);

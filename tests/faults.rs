@@ -12,6 +12,8 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd_server;
@@ -19,6 +21,8 @@ mod etcd_server;
 mod redis_server;
 #[path = "support/redis_tls.rs"]
 mod redis_tls;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 mod faults {
     #[cfg(feature = "etcd")]
@@ -29,6 +33,7 @@ mod faults {
     mod cluster;
     #[cfg(feature = "etcd")]
     mod etcd;
+    mod failover;
     mod forgetting;
     mod history;
     mod http;
@@ -38,8 +43,10 @@ mod faults {
     mod planted;
     mod processes;
     mod proxy;
+    mod redis_cluster;
     mod refusals;
     mod rotation;
+    mod sentinel;
     mod soak;
     mod stores;
     mod watchers;

@@ -1,15 +1,21 @@
 //! The lab as a user runs it: real processes, every fault, a verdict of zero.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd;
 #[path = "support/redis.rs"]
-mod redis;
+mod redis_server;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 use std::process::{Command, Output};
 
-use redis::RedisServer;
+use cluster_server::RedisCluster;
+use redis_server::RedisServer;
+use sentinel_set::SentinelSet;
 use serde_json::Value;
 
 fn lab(flags: &[&str]) -> Output {
@@ -74,6 +80,19 @@ fn on_a_directory_nothing_is_lost() {
 }
 
 #[test]
+fn it_runs_on_sentinels_and_on_a_cluster() {
+    let (set, cluster) = (SentinelSet::start(), RedisCluster::start());
+    for url in [set.url(), cluster.url()] {
+        let timing = ["--ttl", "1s", "--renew-every", "300ms"];
+        let report = sound(&[&["--backend", &url, "--fault", "stop,kill"][..], &timing].concat());
+        assert_course(&report, &["stop", "kill"]);
+        let told = lab(&["--backend", &url, "--fault", "cut"]);
+        let told = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.contains("several servers cannot be cut off"), "{told}");
+    }
+}
+
+#[test]
 fn on_redis_nothing_is_lost_and_a_cut_off_leader_stops() {
     let server = RedisServer::start();
     let faults = "cut,kill,stop,pause";
@@ -105,11 +124,11 @@ fn what_cannot_be_done_is_refused_together() {
         "--ttl",
         "x",
         "--backend",
-        "etcd",
+        "raft",
     ]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
-    for value in ["melt", "99", "--ttl x", "etcd"] {
+    for value in ["melt", "99", "--ttl x", "raft"] {
         assert!(told.contains(value), "{value} is not named in: {told}");
     }
     let output = lab(&["--fault", "cut"]);
@@ -120,7 +139,7 @@ fn what_cannot_be_done_is_refused_together() {
 
 #[test]
 fn a_store_that_is_not_there_is_said_at_once() {
-    let port = redis::free_port();
+    let port = redis_server::free_port();
     let address = format!("redis://127.0.0.1:{port}");
     let output = lab(&["--backend", &address]);
     let told = String::from_utf8(output.stderr).unwrap();

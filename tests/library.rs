@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tenure::backend::memory::MemoryStore;
 use tenure::backend::{Backend, Guarantees, Hints, Store};
 use tenure::lease::{
-    Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, NodeId,
-    Observed, Profile, Released, Renewed, StoreError, Timing,
+    Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, Epoch,
+    NodeId, Observed, Profile, Released, Renewed, StoreError, Timing,
 };
 use tenure::machine::State;
 use tenure::sidecar::{Condition, Departure, Election, Options, Sidecar};
@@ -191,6 +191,61 @@ async fn those_who_drain_have_their_turns_and_the_lease_waits_for_all() {
     assert!(newer > token);
     let waits = tokio::time::timeout(Duration::from_millis(100), stopped.turn(newer)).await;
     assert!(waits.is_err(), "it was done with an older tenure only");
+}
+
+#[tokio::test]
+async fn an_app_that_ends_by_itself_gives_its_lease_back_when_it_is_gone() {
+    let store = store();
+    let options = Options {
+        drain: Some(TTL * 100),
+        ..options("one")
+    };
+    let one = Sidecar::start(Arc::new(store.clone()), &options).unwrap();
+    let first = one.elections()[0].clone();
+    until(&first, State::Leader).await;
+    let token = first.fence_token().unwrap();
+    let (_two, second) = start(&store, "two");
+    until(&second, State::Follower).await;
+    first.app_ended(token, TTL).await;
+    until(&first, State::SteppingDown).await;
+    assert!(!first.is_leader());
+    // Not before all of it is gone, of which only a word about this epoch tells.
+    let older = Epoch::new(token.get() - 1).unwrap();
+    first.drained(older).await;
+    tokio::time::sleep(TTL / 10).await;
+    assert_eq!(second.snapshot().term, Some(token));
+    let began = BootClock.now();
+    first.drained(token).await;
+    until(&second, State::Leader).await;
+    assert!(BootClock.now().since(began) < TTL / 2);
+}
+
+/// A node that abstains follows whoever leads, and campaigns when the last reason is gone.
+#[tokio::test]
+async fn who_abstains_follows() {
+    let store = store();
+    let (_one, first) = start(&store, "one");
+    until(&first, State::Leader).await;
+    let reasons = [first.abstain("unwell"), first.abstain("unwell")];
+    assert_eq!(first.abstains(), ["unwell", "unwell"]);
+    // What it holds is not touched.
+    tokio::time::sleep(TTL / 2).await;
+    assert!(first.is_leader());
+    first.step_down(Duration::ZERO, None).await;
+    tokio::time::sleep(TTL / 2).await;
+    assert_eq!(first.snapshot().state(), State::Candidate);
+    let (_two, second) = start(&store, "two");
+    until(&second, State::Leader).await;
+    until(&first, State::Follower).await;
+    assert_eq!(second.step_down(TTL * 100, None).await, Departure::Released);
+    let [one, other] = reasons;
+    drop(one);
+    // Nobody but the one that went last is left.
+    until(&second, State::Leader).await;
+    drop(other);
+    until(&first, State::Follower).await;
+    assert_eq!(second.step_down(TTL, None).await, Departure::Released);
+    until(&first, State::Leader).await;
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl Scripts {
     pub fn acquire(&mut self, session: &str, floor: &str, server: &str) -> Reply {
         let record = r#"{"node":"n"}"#;
         let words = [
-            session, record, "60000", "60600", floor, "0", server, CHANNEL,
+            session, record, "60000", "60600", floor, "0", server, "PUBLISH", CHANNEL,
         ];
         self.words(ACQUIRE, &words)
     }

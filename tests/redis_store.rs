@@ -5,17 +5,29 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/cluster_server.rs"]
+mod cluster_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]
 mod redis_tls;
+#[path = "support/sentinel_set.rs"]
+mod sentinel_set;
 
 #[path = "redis_store/faults.rs"]
 mod faults;
+#[path = "redis_store/logged.rs"]
+mod logged;
 #[path = "redis_store/refusals.rs"]
 mod refusals;
+#[path = "redis_store/replicas.rs"]
+mod replicas;
+#[path = "redis_store/rights.rs"]
+mod rights;
 #[path = "redis_store/tls.rs"]
 mod tls;
+#[path = "redis_store/topologies.rs"]
+mod topologies;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,10 +49,16 @@ const TTL: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(20);
 
 fn store_at(url: &str) -> RedisStore {
+    store_that_waits(url, 0)
+}
+
+/// One whose grants and checkpoints so many replicas must acknowledge.
+fn store_that_waits(url: &str, wait: u8) -> RedisStore {
     let options = RedisOptions {
         target: url.parse().unwrap(),
         credentials: CredentialFiles::default(),
         call_timeout: CALL,
+        wait,
     };
     RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }

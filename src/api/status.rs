@@ -25,7 +25,7 @@ pub struct Status {
     lease: Lease,
     backend: Backend,
     health: Option<AppHealth>,
-    child: Option<()>,
+    child: Option<crate::child::Status>,
     timing: Timing,
     boot_id: String,
     /// Rises by one with every event.
@@ -153,7 +153,7 @@ impl Status {
                 hold: snapshot.hold.map(crate::lease::HoldReason::as_str),
             },
             health: snapshot.health,
-            child: None,
+            child: shared.child.as_ref().map(|report| report.status()),
             timing: Timing {
                 ttl_ms: millis(timing.ttl()),
                 renew_every_ms: millis(timing.renew_every()),

@@ -24,7 +24,11 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommand(run("run").about("Run the sidecar"))
+        .subcommand(
+            run("run")
+                .about("Run the sidecar; with a command, that runs only while this node leads")
+                .arg(app()),
+        )
         .subcommand(
             Command::new("config")
                 .about("Look at the configuration")
@@ -32,6 +36,7 @@ pub fn command() -> Command {
                 .subcommand(
                     run("check")
                         .about("Print the effective configuration and what it means; 78 if wrong")
+                        .arg(app())
                         .arg(json()),
                 ),
         )
@@ -70,6 +75,19 @@ fn run(name: &'static str) -> Command {
     Command::new(name)
         .args(SETTINGS.iter().map(argument))
         .arg(file)
+}
+
+/// The app: everything after `--`, as it is.
+fn app() -> Arg {
+    Arg::new("command")
+        .last(true)
+        .num_args(1..)
+        .value_name("COMMAND")
+        .value_parser(value_parser!(OsString))
+        .help(
+            "Started when this node begins to lead, stopped before another can; it finds \
+             TENURE_FENCE_TOKEN, TENURE_API, TENURE_ELECTION and TENURE_ID in its environment",
+        )
 }
 
 fn argument(setting: &Setting) -> Arg {

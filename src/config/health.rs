@@ -21,10 +21,12 @@ impl Reader<'_> {
             let wrong = |_| Problem::new("it is no whole number from 1 on");
             text.parse().map_err(wrong)
         });
+        let runs_command = !self.raw.command.is_empty();
         let on_unhealthy = self.read("on-unhealthy", |text| match text {
             "stepdown" => Ok(OnUnhealthy::StepDown),
+            "restart" if runs_command => Ok(OnUnhealthy::Restart),
             "restart" => Err(Problem::new(
-                "there is no command to start anew: this version runs none; use stepdown",
+                "there is no command to start anew; give one after --, or use stepdown",
             )),
             _ => Err(Problem::new("it is stepdown or restart")),
         });

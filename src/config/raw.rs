@@ -101,6 +101,8 @@ fn password_at(text: &str) -> Option<(usize, usize)> {
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
     given: BTreeMap<&'static str, Given>,
+    /// What stands after `--`.
+    pub command: Vec<OsString>,
 }
 
 impl Raw {
@@ -112,6 +114,10 @@ impl Raw {
         let file = matches.get_one::<OsString>("config").map(PathBuf::from);
         if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
             raw.add_file(&path, problems);
+        }
+        // The lab's node has no such argument.
+        if let Ok(Some(command)) = matches.try_get_many::<OsString>("command") {
+            raw.command = command.cloned().collect();
         }
         for setting in SETTINGS {
             raw.add_argument(matches, setting, problems);

@@ -95,7 +95,8 @@ pub const SETTINGS: &[Setting] = &[
     one(
         "stop-budget",
         "DURATION",
-        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a hook)",
+        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a \
+         command or a hook)",
     ),
     one(
         "hook",
@@ -112,11 +113,6 @@ pub const SETTINGS: &[Setting] = &[
         "hook-timeout",
         "DURATION",
         "The longest that one call of the hook may take (default: 2s)",
-    ),
-    one(
-        "drain-timeout",
-        "DURATION",
-        "The longest that the app may take to drain on a step-down (default: 5s)",
     ),
     one(
         "allow-remote-hook",
@@ -160,6 +156,11 @@ pub const SETTINGS: &[Setting] = &[
         "A Host header to accept beside loopback names; may be repeated",
     ),
     one(
+        "redis-wait",
+        "N",
+        "How many replicas of a Redis must acknowledge a grant and a checkpoint, 0 to 9 (default: 0)",
+    ),
+    one(
         "state-dir",
         "DIR",
         "Where the highest epoch seen is kept across restarts (default: only in memory)",
@@ -190,6 +191,30 @@ pub const SETTINGS: &[Setting] = &[
         "PEM: the certificate that this node shows the store, read again when it changes",
     ),
     one("key-file", "FILE", "PEM: the key of --cert-file"),
+    one(
+        "restart",
+        "WHEN",
+        "What follows when the command ends by itself, after leadership is handed over: never \
+         (exit with its code), on-failure (default: 0 ends the sidecar, too; otherwise campaign \
+         again) or always",
+    ),
+    one(
+        "stop-signal",
+        "SIGNAL",
+        "What asks the command to stop, SIGKILL follows (default: TERM)",
+    ),
+    one(
+        "drain-timeout",
+        "DURATION",
+        "How long the command may take to stop when leadership is given up; the lease is renewed \
+         meanwhile (default: 5s)",
+    ),
+    one(
+        "crash-loop",
+        "N in DURATION",
+        "So many ends of the command in that time, and this node stays out for longer, twice as \
+         long each time (default: 5 in 1m)",
+    ),
     one("once", "", "Exit when leadership ends"),
     one(
         "status-every",

@@ -99,7 +99,29 @@ impl Target {
         }
     }
 
-    /// `host:port` of the store's server; `None` where it has none.
+    /// Whether it is reached over a network.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => false,
+            #[allow(unreachable_patterns)]
+            _ => true,
+        }
+    }
+
+    /// Whether it is a Redis, of any kind.
+    pub(super) fn is_redis(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// `host:port` of the store's one server; `None` where it has none, or several that
+    /// stand in for each other.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match self {
@@ -108,7 +130,11 @@ impl Target {
             #[cfg(feature = "etcd")]
             Self::Etcd(target) => target.servers().first().map(ToString::to_string),
             #[cfg(feature = "redis")]
-            Self::Redis(target) => target.servers().first().map(ToString::to_string),
+            Self::Redis(target) => {
+                let alone = *target.topology() == crate::backend::redis::Topology::Alone;
+                let server = target.servers().first().filter(|_| alone);
+                server.map(ToString::to_string)
+            }
         }
     }
 

@@ -108,10 +108,14 @@ impl Options {
         let faults = flags.faults();
         let server = matches!(&backend, Some(backend) if backend.target.server().is_some());
         if faults.contains(&Fault::Cut) && !server {
-            problems.push(Problem::new(
-                "--fault cut: a directory cannot be cut off; choose a store with a server, as in \
-                 --backend redis",
-            ));
+            let what = match &backend {
+                Some(backend) if backend.target.has_servers() => "several servers",
+                _ => "a directory",
+            };
+            problems.push(Problem::new(format!(
+                "--fault cut: {what} cannot be cut off by the lab; choose a store with one server, \
+                 as in --backend redis"
+            )));
         }
         match timing {
             Some(timing) if problems.is_empty() => Ok(Self {

@@ -26,11 +26,18 @@ impl Revision {
     /// value that was lost: a revision is never given twice.
     #[must_use]
     pub fn next(newest: Option<Self>, epoch: Epoch) -> Self {
-        let seq = match newest {
-            Some(newest) if newest.epoch == epoch => newest.seq.saturating_add(1),
-            _ => 1,
-        };
-        Self { epoch, seq }
+        Self::next_above(newest, epoch, 0)
+    }
+
+    /// The same, where numbers up to `base` may have been given by another server.
+    #[must_use]
+    pub fn next_above(newest: Option<Self>, epoch: Epoch, base: u64) -> Self {
+        let newest = newest.filter(|newest| newest.epoch == epoch);
+        let seq = newest.map_or(0, |newest| newest.seq).max(base);
+        Self {
+            epoch,
+            seq: seq.saturating_add(1),
+        }
     }
 }
 

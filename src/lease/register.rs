@@ -69,7 +69,14 @@ pub struct State {
     pub ended: bool,
     /// The newest revision ever written to the checkpoint.
     pub checkpoint: Option<Revision>,
+    /// The revisions of this epoch begin above this: numbers up to it may have been
+    /// given by another server, and be lost with it.
+    #[serde(default)]
+    pub revision_base: u64,
 }
+
+/// More revisions than one server gives before another takes its place and is told so.
+const REVISIONS_OF_A_SERVER: u64 = 1 << 20;
 
 /// One election's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +85,29 @@ pub struct Register {
     pub leader: Option<LeaderKey>,
     /// The newest tenure, if there ever was one.
     pub state: Option<State>,
+}
+
+impl State {
+    /// What revisions begin above at a server. Where it is another than the one that
+    /// vouches for the lease, it may lack the newest of them: they were acknowledged,
+    /// and are not given to other values.
+    fn base_at(&self, server: &str) -> u64 {
+        if self.server == server {
+            return self.revision_base;
+        }
+        let own = self.checkpoint.filter(|newest| newest.epoch == self.epoch);
+        let newest = own.map_or(0, |newest| newest.seq);
+        newest
+            .max(self.revision_base)
+            .saturating_add(REVISIONS_OF_A_SERVER * (1 + mark(server)))
+    }
+}
+
+/// Keeps two servers apart that took the place of the same third one, one after the
+/// other, before a renewal told of either.
+fn mark(server: &str) -> u64 {
+    let step = |mark, byte| (mark * 31 + u64::from(byte)) % 4096;
+    server.bytes().fold(0, step)
 }
 
 impl Register {
@@ -190,6 +220,7 @@ impl Register {
             hold_until_ms: 0,
             ended: false,
             checkpoint: self.state.as_ref().and_then(|state| state.checkpoint),
+            revision_base: 0,
         }
     }
 
@@ -215,6 +246,17 @@ impl Register {
         write: &CheckpointWrite,
         stored: Option<Revision>,
     ) -> CheckpointWritten {
+        let server = self.state.as_ref().map(|state| state.server.clone());
+        self.write_checkpoint_at(write, stored, &server.unwrap_or_default())
+    }
+
+    /// The same, at a server that may be another than the one that granted the lease.
+    pub fn write_checkpoint_at(
+        &mut self,
+        write: &CheckpointWrite,
+        stored: Option<Revision>,
+        server: &str,
+    ) -> CheckpointWritten {
         let epoch = self.epoch();
         let stale = CheckpointWritten::Stale {
             epoch,
@@ -230,7 +272,9 @@ impl Register {
         if stored != write.expected {
             return CheckpointWritten::Mismatch { revision: stored };
         }
-        let revision = Revision::next(stored.max(state.checkpoint), write.epoch);
+        let base = state.base_at(server);
+        let newest = stored.max(state.checkpoint);
+        let revision = Revision::next_above(newest, write.epoch, base);
         state.checkpoint = Some(revision);
         CheckpointWritten::Written(revision)
     }
@@ -307,6 +351,7 @@ impl Register {
             hold_until_ms: present.lease_ms.saturating_add(hold_ms),
             ended: false,
             checkpoint: before.and_then(|state| state.checkpoint),
+            revision_base: 0,
         });
         self.leader = None;
     }
@@ -339,6 +384,7 @@ impl Register {
             hold_until_ms: 0,
             ended: false,
             checkpoint: self.state.as_ref().and_then(|state| state.checkpoint),
+            revision_base: 0,
         });
     }
 
@@ -349,7 +395,10 @@ impl Register {
         }
         if let Some(state) = &mut self.state {
             state.expires_ms = expires_ms;
-            present.server.clone_into(&mut state.server);
+            if state.server != present.server {
+                state.revision_base = state.base_at(present.server);
+                present.server.clone_into(&mut state.server);
+            }
         }
     }
 

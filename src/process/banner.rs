@@ -103,10 +103,12 @@ pub fn effective(config: &Config, json: bool) -> String {
         "priority": config.priority,
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
+        "redis-wait": config.redis_wait,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
+        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });
@@ -120,9 +122,19 @@ pub fn effective(config: &Config, json: bool) -> String {
     ] {
         settings[name] = value;
     }
+    if let Some(app) = &config.app {
+        settings["restart"] = app.restart.as_str().into();
+        settings["stop-signal"] = app.stop_signal.as_str().into();
+        settings["crash-loop"] = app.crash_loop.to_string().into();
+    }
+    let command = config.app.as_ref().map(|app| {
+        let words = app.command.iter();
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>()
+    });
     if json {
         let all = json!({
             "settings": settings,
+            "command": command,
             "worst_case_failover_ms": millis(worst),
         });
         return format!("{all:#}\n");
@@ -132,6 +144,9 @@ pub fn effective(config: &Config, json: bool) -> String {
         if !value.is_null() {
             lines += &format!("{name} = {value}\n");
         }
+    }
+    if let Some(command) = command {
+        lines += &format!("# command: {command:?}\n");
     }
     if config.id.is_none() {
         lines += "# id: host:port of the API\n";

@@ -12,7 +12,7 @@ use crate::api::Shared;
 use crate::config::{Config, Problem};
 use crate::health::Prober;
 use crate::hook::Hooks;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Part, Sidecar};
 use crate::systemd::ServiceManager;
 use crate::time::pause;
 
@@ -51,22 +51,17 @@ impl Beside {
         sidecar: &Sidecar,
         shared: &Shared,
         config: &Config,
-        manager: Option<ServiceManager>,
+        (parts, prober, manager): (Vec<Part>, Option<Prober>, Option<ServiceManager>),
     ) -> Result<Self, Problem> {
         let phase = watch::Sender::new(Phase::Running);
         let mut jobs = Jobs::default();
         if let Some(hook) = &config.hook {
-            // The hook is the whole of the drain; a command would come after it.
-            let drains = sidecar.elections().iter();
-            let parts = drains.flat_map(|election| election.drained_by(1)).collect();
             let hooks = Hooks::new(hook, config.drain_timeout, shared, parts);
             let of_file = |error| Problem::new(format!("--hook-secret-file: {error}"));
             jobs.hooks = Some(hooks.map_err(of_file)?);
             jobs.goodbye = hook.timeout;
         }
-        if let Some(check) = &config.app_health {
-            jobs.prober = Some(Prober::new(check, sidecar.elections()));
-        }
+        jobs.prober = prober;
         jobs.supervised = manager.map(|manager| Supervised {
             manager,
             elections: sidecar.elections().to_vec(),

@@ -1,8 +1,8 @@
-//! `--status-every`: a line of status at an interval, on stdout.
+//! `--status-every`: a line of status at an interval.
 
 use std::io::IsTerminal as _;
 
-use super::output::Output;
+use super::output::Outlet;
 use crate::api::Shared;
 use crate::config::{Config, LogFormat};
 use crate::machine::State;
@@ -10,18 +10,21 @@ use crate::sidecar::Election;
 use crate::time::pause;
 
 /// Tells every election's status at the interval that is configured; for ever.
-pub async fn tell_status(shared: &Shared, config: &Config, output: &Output) {
+pub async fn tell_status(shared: &Shared, config: &Config, output: &Outlet) {
     let Some(every) = config.status_every else {
         return std::future::pending().await;
     };
-    let signs = std::io::stdout().is_terminal();
+    let signs = match config.app {
+        Some(_) => std::io::stderr().is_terminal(),
+        None => std::io::stdout().is_terminal(),
+    };
     loop {
         for election in shared.elections() {
             let line = match config.logging.format {
                 LogFormat::Text => status_line(election, signs),
                 LogFormat::Json => json_line(shared, election),
             };
-            output.out.say(line.into_bytes());
+            output.say(line.into_bytes());
         }
         pause(every).await;
     }

@@ -141,6 +141,9 @@ fn each_wrong_value_is_named_with_its_mend() {
         ("--allow-host", "", "name"),
         ("--allow-host", "name:80", "name"),
         ("--allow-host", "a b", "name"),
+        ("--redis-wait", "10", "from 0 to 9"),
+        ("--redis-wait", "two", "from 0 to 9"),
+        ("--redis-wait", "1", "leave it out"),
         ("--state-dir", "", "directory"),
         ("--wait", "1", "15s"),
         ("--once=perhaps", "", "true or false"),
@@ -291,10 +294,19 @@ fn every_default_is_shown() {
         assert_eq!(all[name], value, "{name}");
     }
     assert_eq!(all["once"], false);
+    assert_eq!(all["redis-wait"], 0);
     let parts = settings(&["--ttl", "3s", "--once"], &[], None);
     assert_eq!(parts["renew-every"], "1s");
     assert_eq!(parts["call-timeout"], "500ms");
     assert_eq!(parts["once"], true);
+}
+
+#[test]
+fn every_kind_of_redis_takes_replicas_to_wait_for() {
+    for url in ["redis", "redis+sentinel://h/m", "redis+cluster://h"] {
+        let all = settings(&["--backend", url, "--redis-wait", "2"], &[], None);
+        assert_eq!(all["redis-wait"], 2, "{url}");
+    }
 }
 
 #[test]

@@ -63,6 +63,11 @@ pub trait Fixture: Send + Sync + 'static {
         1
     }
 
+    /// How many connections one store needs, however many elections there are.
+    fn connections_of_a_store(&self) -> usize {
+        1
+    }
+
     /// A lease that a test lets run out.
     fn short_ttl(&self) -> Duration {
         Duration::from_millis(300)

@@ -10,7 +10,7 @@ use super::stores::Net;
 /// How a script's reply, or a request of so many arguments, looks in RESP.
 const GRANTED: &str = "$3\r\nwon\r\n";
 const RENEWED: &str = "$4\r\nkept\r\n";
-const RELEASE: &str = "*12\r\n$7\r\nEVALSHA";
+const RELEASE: &str = "*13\r\n$7\r\nEVALSHA";
 const RENEW: &str = "*9\r\n$7\r\nEVALSHA";
 
 /// A leader and a follower; the follower's next grant is caught by the trap.

@@ -32,6 +32,9 @@ struct Rules {
     /// Every other connection is cut soon after it was made.
     lossy: bool,
     trap: Option<Arc<Trap>>,
+    /// Connections on which nothing was said for so long are ended.
+    idle: Option<Duration>,
+    dropped: u64,
     store: u16,
     connections: Vec<TcpStream>,
     made: u64,
@@ -153,6 +156,16 @@ impl Proxy {
         self.cut();
     }
 
+    /// Ends connections on which nothing was said for so long, from the next one on.
+    pub fn drop_idle(&self, idle: Duration) {
+        self.change(|rules| rules.idle = Some(idle));
+    }
+
+    /// How many connections were ended for that.
+    pub fn dropped(&self) -> u64 {
+        self.shared.rules.lock().unwrap().dropped
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         self.change(|rules| {
@@ -211,6 +224,7 @@ impl Shared {
         let doomed = (rules.lossy && rules.made.is_multiple_of(2))
             .then(|| Instant::now() + Duration::from_millis(rules.made * 37 % 300));
         rules.connections.push(client.try_clone().unwrap());
+        let idle = rules.idle;
         drop(rules);
         if let Some(at) = doomed {
             let client = client.try_clone().unwrap();
@@ -220,6 +234,11 @@ impl Shared {
             });
         }
         let pair = Arc::new(Pair::default());
+        if let Some(idle) = idle {
+            let (shared, pair) = (Arc::clone(self), Arc::clone(&pair));
+            let client = client.try_clone().unwrap();
+            std::thread::spawn(move || shared.end_when_idle(idle, &client, &pair));
+        }
         let ways = [
             (Direction::Requests, &client, &store),
             (Direction::Replies, &store, &client),
@@ -239,6 +258,7 @@ impl Shared {
                 break;
             }
             let chunk = &buffer[..count];
+            *pair.said.lock().unwrap() = Some(Instant::now());
             if direction == Direction::Replies {
                 pair.note_reply(chunk);
             }
@@ -248,7 +268,25 @@ impl Shared {
                 break;
             }
         }
+        pair.over.store(true, std::sync::atomic::Ordering::Relaxed);
         let _ = to.shutdown(Shutdown::Write);
+    }
+
+    fn end_when_idle(&self, idle: Duration, client: &TcpStream, pair: &Pair) {
+        loop {
+            let said = pair.said.lock().unwrap().unwrap_or_else(Instant::now);
+            *pair.said.lock().unwrap() = Some(said);
+            let quiet = said.elapsed();
+            if quiet >= idle {
+                break;
+            }
+            std::thread::sleep(idle - quiet);
+            if pair.over.load(std::sync::atomic::Ordering::Relaxed) {
+                return;
+            }
+        }
+        self.rules.lock().unwrap().dropped += 1;
+        let _ = client.shutdown(Shutdown::Both);
     }
 
     fn hold_if_trapped(&self, direction: Direction, chunk: &[u8], pair: &Pair) {
@@ -294,6 +332,9 @@ impl Shared {
 #[derive(Default)]
 struct Pair {
     awaited_by: Mutex<Option<Arc<Trap>>>,
+    /// When something was last said, in either way.
+    said: Mutex<Option<Instant>>,
+    over: std::sync::atomic::AtomicBool,
 }
 
 impl Pair {

@@ -3,6 +3,7 @@
 use super::cluster::{Cluster, HOLD, SOON, TTL, WORST};
 use super::history::Answer;
 use super::node::Setup;
+use super::proxy::Proxy;
 use super::redis_server::RedisServer;
 use super::stores::LEADER_KEY;
 
@@ -59,6 +60,104 @@ fn a_read_only_replica() {
         |redis| ok(redis, &["REPLICAOF", "127.0.0.1", "1"]),
         |redis| ok(redis, &["REPLICAOF", "NO", "ONE"]),
     );
+}
+
+/// Too few replicas for min-replicas-to-write.
+#[test]
+fn too_few_replicas() {
+    refuses(
+        RedisServer::start(),
+        "fewer replicas than its min-replicas-to-write",
+        |redis| ok(redis, &["CONFIG", "SET", "min-replicas-to-write", "1"]),
+        |redis| ok(redis, &["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    );
+}
+
+/// A password that is changed under the nodes, and changed back. Redis asks nobody who
+/// is logged in again, so that the connections are ended, too.
+#[test]
+fn another_password() {
+    let change = |redis: &RedisServer, login: &[&str], password: &str| {
+        let mut raw = redis.raw();
+        if !login.is_empty() {
+            assert_eq!(raw.command(login).text(), "OK");
+        }
+        let set = ["CONFIG", "SET", "requirepass", password];
+        assert_eq!(raw.command(&set).text(), "OK");
+        raw.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    };
+    refuses(
+        RedisServer::start(),
+        "wants a password",
+        |redis| change(redis, &[], "new"),
+        |redis| change(redis, &["AUTH", "new"], ""),
+    );
+}
+
+/// Rights that are taken away and given back.
+#[test]
+fn no_right_to_a_command() {
+    let redis = RedisServer::start();
+    ok(
+        &redis,
+        &["ACL", "SETUSER", "app", "on", ">x", "~*", "&*", "+@all"],
+    );
+    let home = tempfile::tempdir().unwrap();
+    let password = home.path().join("password");
+    std::fs::write(&password, "x").unwrap();
+    let setup = |id: &str| {
+        let setup = Setup::new(id, &redis.url()).flag("--ttl", "1s");
+        let setup = setup.flag("--username", "app");
+        setup.flag("--password-file", password.display())
+    };
+    let cluster = Cluster::of(vec![setup("n0"), setup("n1")]);
+    let lead = cluster.working_leader();
+    // Those that stand are ended: what lacks is asked for at connect.
+    ok(&redis, &["ACL", "SETUSER", "app", "-hset", "-pexpireat"]);
+    redis.command(&["CLIENT", "KILL", "USER", "app"]);
+    for node in 0..2 {
+        cluster.wait_for(node, "what lacks", |answer| {
+            let trouble = answer.trouble.as_deref().unwrap_or_default();
+            trouble.contains("PEXPIREAT tenure:{default}:leader, HSET tenure:{default}:state")
+                && trouble.contains("ACL SETUSER app")
+                && !answer.is_leader
+        });
+    }
+    ok(&redis, &["ACL", "SETUSER", "app", "+hset", "+pexpireat"]);
+    let next = cluster.leader_after(0, cluster.recorder.now(), WORST + HOLD);
+    assert!(next.epoch >= lead.epoch);
+    cluster.wait_for_write(next.epoch);
+    cluster.judge();
+}
+
+/// A proxy in between that ends connections on which nothing was said for a while. The
+/// leader says something often enough; the followers come back, and no lease is lost.
+#[test]
+fn idle_connections_are_dropped() {
+    let redis = RedisServer::start();
+    let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::start(redis.port())).collect();
+    for proxy in &proxies {
+        proxy.drop_idle(TTL / 2);
+    }
+    let urls: Vec<String> = proxies.iter().map(Proxy::url).collect();
+    let cluster = Cluster::start(&urls);
+    let lead = cluster.working_leader();
+    let quiet = cluster.recorder.now();
+    wait_until("connections that were dropped", || {
+        proxies.iter().map(Proxy::dropped).sum::<u64>() >= 6
+    });
+    let end = cluster.ask(lead.node);
+    assert_eq!((end.is_leader, end.token), (true, Some(lead.epoch)));
+    let history = cluster.recorder.history().clone();
+    let since = history.answers.iter().filter(|a| a.sent > quiet);
+    let wrong =
+        since.filter(|a| a.is_leader != (a.node == lead.node) || a.term != Some(lead.epoch));
+    assert_eq!(wrong.count(), 0, "the status flaps");
+    // And wake-ups are heard.
+    let asked_at = cluster.recorder.now();
+    cluster.step_down(lead.node);
+    cluster.leader_after(lead.epoch, asked_at, WORST);
+    cluster.judge();
 }
 
 /// store-full: the memory. Renewals need none and go on; the app's writes are refused

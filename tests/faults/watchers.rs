@@ -132,12 +132,14 @@ pub fn write(
     token: u64,
     value: &str,
 ) -> (Fate, u16) {
-    let Some(over) = read(recorder, http) else {
+    let Some(found) = read(recorder, http) else {
         return (Fate::Refused, 0);
     };
+    let over = found.revision;
     let sent = recorder.now();
     let token_text = token.to_string();
-    let tag = over.map(|(epoch, seq)| format!("\"{epoch}.{seq}\""));
+    let tag = over.filter(|_| !found.newer_was_lost);
+    let tag = tag.map(|(epoch, seq)| format!("\"{epoch}.{seq}\""));
     let condition = match &tag {
         Some(tag) => ("If-Match", tag.as_str()),
         None => ("If-None-Match", "*"),
@@ -172,9 +174,17 @@ pub fn fate(response: &std::io::Result<Response>) -> Fate {
     }
 }
 
-/// Reads the checkpoint, recorded: `Some(None)` where there is none or it was lost,
-/// `None` where that is not known.
-pub fn read(recorder: &Recorder, http: &mut Http) -> Option<Option<Revision>> {
+/// What a read found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// What is stored; `None` for nothing.
+    pub revision: Option<Revision>,
+    /// The node has seen a newer value than the one that is stored.
+    pub newer_was_lost: bool,
+}
+
+/// Reads the checkpoint, recorded; `None` where it is not known.
+pub fn read(recorder: &Recorder, http: &mut Http) -> Option<Found> {
     let sent = recorder.now();
     let response = http.get("/checkpoint").ok()?;
     match response.status {
@@ -187,12 +197,19 @@ pub fn read(recorder: &Recorder, http: &mut Http) -> Option<Option<Revision>> {
                 received: recorder.now(),
             };
             recorder.add(|history| history.reads.push(read));
-            Some(Some(revision))
+            Some(Found {
+                revision: Some(revision),
+                newer_was_lost: false,
+            })
         }
-        404 => Some(None),
+        404 => Some(Found::default()),
         503 => {
-            let kind = response.json()["type"].as_str().map(str::to_owned);
-            (kind? == "urn:tenure:problem:checkpoint-lost").then_some(None)
+            let problem = response.json();
+            let lost = problem["type"] == "urn:tenure:problem:checkpoint-lost";
+            lost.then(|| Found {
+                revision: problem["revision"].as_str().and_then(revision),
+                newer_was_lost: true,
+            })
         }
         _ => None,
     }

@@ -193,7 +193,7 @@ impl Pair {
         let (ttl, hold) = (ms(bid.ttl).to_string(), millis_up(bid.hold).to_string());
         let floor = bid.floor.map_or(0, Epoch::get).to_string();
         let record = record_of(Some(&bid.profile));
-        let words: [&[u8]; 8] = [
+        let words: [&[u8]; 9] = [
             bid.session.as_str().as_bytes(),
             record.as_bytes(),
             ttl.as_bytes(),
@@ -201,6 +201,7 @@ impl Pair {
             floor.as_bytes(),
             if bid.incumbent { b"1" } else { b"0" },
             self.server.as_bytes(),
+            b"PUBLISH",
             CHANNEL.as_bytes(),
         ];
         let reply = self.run(ACQUIRE, &words)?;
@@ -265,12 +266,13 @@ impl Pair {
             .push(format!("release at {} {claim:?}", self.server));
         let (epoch, ttl) = (claim.epoch.to_string(), ms(claim.ttl).to_string());
         let hold = millis_up(claim.hold).to_string();
-        let words: [&[u8]; 7] = [
+        let words: [&[u8]; 8] = [
             epoch.as_bytes(),
             claim.session.as_str().as_bytes(),
             ttl.as_bytes(),
             hold.as_bytes(),
             self.server.as_bytes(),
+            b"PUBLISH",
             CHANNEL.as_bytes(),
             b"",
         ];
@@ -320,16 +322,17 @@ impl Pair {
         self.log.push(format!("{write:?}"));
         let epoch = write.epoch.to_string();
         let expected = revision_text(expected);
-        let words: [&[u8]; 4] = [
+        let words: [&[u8]; 5] = [
             epoch.as_bytes(),
             write.session.as_str().as_bytes(),
             expected.as_bytes(),
             &write.bytes,
+            self.server.as_bytes(),
         ];
         let reply = self.run(WRITE_CHECKPOINT, &words)?;
         // In Redis a lease that is over is gone whoever looks.
         self.model.observe(self.present());
-        match self.model.write_checkpoint(&write, stored) {
+        match self.model.write_checkpoint_at(&write, stored, self.server) {
             CheckpointWritten::Written(revision) => {
                 self.compare(&reply, "written", &[word(revision)]);
                 self.checkpoint = Some((revision, write.bytes));

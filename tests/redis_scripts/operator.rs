@@ -14,20 +14,22 @@ fn everything(scripts: &mut Scripts, epoch: &str) -> Vec<(&'static str, Reply)> 
         (
             "acquire",
             ACQUIRE,
-            vec![&own, record, "60000", "60600", "0", "0", "r", CHANNEL],
+            vec![
+                &own, record, "60000", "60600", "0", "0", "r", "PUBLISH", CHANNEL,
+            ],
         ),
         ("renew", RENEW, vec![epoch, &own, "60000", "r"]),
         (
             "release",
             RELEASE,
-            vec![epoch, &own, "60000", "60600", "r", CHANNEL, ""],
+            vec![epoch, &own, "60000", "60600", "r", "PUBLISH", CHANNEL, ""],
         ),
         ("observe", OBSERVE, vec![]),
         ("read_checkpoint", READ_CHECKPOINT, vec![]),
         (
             "write_checkpoint",
             WRITE_CHECKPOINT,
-            vec![epoch, &own, "", "x"],
+            vec![epoch, &own, "", "x", "r"],
         ),
     ];
     all.into_iter()
@@ -45,7 +47,9 @@ fn the_state_reads_like_a_status_page() {
     let mut scripts = Scripts::on(&server);
     let own = session(1);
     let record = r#"{"node":"a","url":"http://a:8080","metadata":"AP8="}"#;
-    let words = [&own, record, "60000", "60600", "0", "0", "run1", CHANNEL];
+    let words = [
+        &own, record, "60000", "60600", "0", "0", "run1", "PUBLISH", CHANNEL,
+    ];
     let won = scripts.words(ACQUIRE, &words);
     let (now, epoch) = (won.list()[1].number(), won.list()[2].number().to_string());
     assert_eq!(won.list()[0].text(), "won");
@@ -85,7 +89,9 @@ fn a_grant_and_a_release_are_told_and_a_renewal_is_not() {
     let mut heard = || listener.read().unwrap().list()[2].text().to_owned();
     let own = session(1);
     let release = |scripts: &mut Scripts, epoch: &str, prefer: &str| {
-        let words = [epoch, &own, "60000", "60600", "r", CHANNEL, prefer];
+        let words = [
+            epoch, &own, "60000", "60600", "r", "PUBLISH", CHANNEL, prefer,
+        ];
         scripts.words(RELEASE, &words).list()[0].text().to_owned()
     };
     for prefer in ["", "-", "node with  spaces", "ended 1"] {
@@ -129,7 +135,7 @@ fn epochs_are_compared_as_numbers() {
             scripts.command(&["HSET", STATE, "hold_until_ms", "0"]);
             let won = scripts.acquire(&low, &below, "r");
             assert_eq!(won.list()[2].number().to_string(), stored);
-            let words = [stored, &low, "1", "1", "r", CHANNEL, ""];
+            let words = [stored, &low, "1", "1", "r", "PUBLISH", CHANNEL, ""];
             assert_eq!(scripts.words(RELEASE, &words).list()[0].text(), "released");
         }
         let mut won = scripts.acquire(&session(2), floor, "r");
@@ -270,10 +276,50 @@ fn a_full_store_refuses_a_grant_whole_and_keeps_a_lease() {
     scripts.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let kept = scripts.words(RENEW, &[&epoch, &session(1), "60000", "r"]);
     assert_eq!(kept.list()[0].text(), "kept");
-    let words = [&epoch, &session(1), "60000", "60600", "r", CHANNEL, ""];
+    let words = [
+        &epoch,
+        &session(1),
+        "60000",
+        "60600",
+        "r",
+        "PUBLISH",
+        CHANNEL,
+        "",
+    ];
     assert_eq!(scripts.words(RELEASE, &words).list()[0].text(), "released");
     let before = scripts.dump();
     let refused = scripts.acquire(&session(2), "0", "r");
     assert!(refused.error().starts_with("OOM"), "{refused:?}");
     assert_eq!(scripts.dump(), before);
+}
+
+/// What another server acknowledged and lost is not given to another value.
+#[test]
+fn a_revision_is_not_given_twice_across_servers() {
+    let server = RedisServer::start();
+    let mut scripts = Scripts::on(&server);
+    let epoch = scripts.acquire(&session(1), "0", "old").list()[2]
+        .number()
+        .to_string();
+    let write = |scripts: &mut Scripts, at: &str| {
+        // As on a replica that never had a value.
+        scripts.command(&["DEL", CHECKPOINT]);
+        scripts.command(&["HSET", STATE, "checkpoint", ""]);
+        let words = [epoch.as_str(), &session(1), "", "x", at];
+        let written = scripts.words(WRITE_CHECKPOINT, &words);
+        let (_, seq) = written.list()[2].text().split_once('.').unwrap();
+        seq.parse::<u64>().unwrap()
+    };
+    assert_eq!(write(&mut scripts, "old"), 1);
+    // Two that took its place one after the other, and nobody renewed in between.
+    let (first, other) = (write(&mut scripts, "new"), write(&mut scripts, "newer"));
+    assert!(
+        first > 1_000_000 && other > 1_000_000 && first != other,
+        "{first} {other}"
+    );
+    // A renewal there makes them one server's, and a third one begins above them.
+    let kept = scripts.words(RENEW, &[&epoch, &session(1), "60000", "new"]);
+    assert_eq!(kept.list()[0].text(), "kept");
+    let third = write(&mut scripts, "third");
+    assert!(third > first + 1_000_000, "{third}");
 }

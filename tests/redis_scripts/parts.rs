@@ -74,7 +74,7 @@ pub fn known_field(text: &str) -> &'static str {
         .unwrap_or("unknown")
 }
 
-pub const FIELDS: [&str; 11] = [
+pub const FIELDS: [&str; 12] = [
     "epoch",
     "session",
     "record",
@@ -86,6 +86,7 @@ pub const FIELDS: [&str; 11] = [
     "hold_until_ms",
     "ended",
     "checkpoint",
+    "revision_base",
 ];
 
 pub fn fields_of(state: &State) -> BTreeMap<&'static str, String> {
@@ -102,6 +103,7 @@ pub fn fields_of(state: &State) -> BTreeMap<&'static str, String> {
         state.hold_until_ms.to_string(),
         u8::from(state.ended).to_string(),
         revision_text(state.checkpoint),
+        state.revision_base.to_string(),
     ];
     FIELDS.into_iter().zip(values).collect()
 }

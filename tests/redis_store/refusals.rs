@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::lease::{Hint, Observed, Released, StoreError};
 use tenure::time::within;
 
+use super::logged::Lines;
 use super::redis_server::{RedisServer, Reply, free_port};
 use super::{BOUND, bid, claim, election, next, store, store_at, win};
 
@@ -29,7 +29,7 @@ fn stranger(answer: Option<&'static [u8]>) -> u16 {
     port
 }
 
-async fn refusal(url: &str) -> StoreError {
+pub async fn refusal(url: &str) -> StoreError {
     let store = store_at(url);
     let one = election(&store, "e");
     within(BOUND, one.acquire(&bid(1)))
@@ -101,7 +101,7 @@ async fn a_redis_that_cannot_serve_is_told_apart() {
     assert!(!error.contains("wrong@"), "{error}");
     let error = refusal(&url("app:s3cret@")).await.to_string();
     assert!(
-        error.contains("lacks a right") && error.contains("evalsha"),
+        error.contains("lacks rights") && error.contains("EVAL"),
         "{error}"
     );
     let open = store_at(&url(":hunter2@"));
@@ -153,33 +153,14 @@ async fn a_lease_or_hold_out_of_range_is_refused_before_it_is_sent() {
     assert_eq!(one.observe().await.unwrap(), Observed::default());
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_server_that_may_evict_leases_is_warned_of() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(log);
+    let (lines, _guard) = Lines::gather();
     for (policy, warned) in [("noeviction", false), ("allkeys-lru", true)] {
         let arguments = ["--maxmemory", "100mb", "--maxmemory-policy", policy];
         let server = RedisServer::start_with(&arguments);
         win(&election(&store(&server), "e"), 1).await;
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         assert_eq!(text.contains("set maxmemory-policy"), warned, "{text}");
     }
 }

@@ -19,6 +19,7 @@ fn open(url: &str, credentials: CredentialFiles) -> RedisStore {
         target: url.parse().unwrap(),
         credentials,
         call_timeout: CALL,
+        wait: 0,
     };
     RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }

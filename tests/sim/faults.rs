@@ -49,6 +49,11 @@ impl World {
                     self.grows_well(node, until);
                 }
             }
+            FaultKind::Abstain => {
+                self.tell(node, Stimulus::Candidacy(false));
+                let (life, back) = (self.nodes[node].life, Stimulus::Candidacy(true));
+                self.queue.push(until, Event::Deliver(node, life, back));
+            }
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,
             FaultKind::CutBoth => {

@@ -36,6 +36,8 @@ pub enum Mutant {
     DrainedTooEarly,
     /// A late "drained" of an earlier tenure counts for the present one.
     DrainedOfAnyEpoch,
+    /// Who is no candidate campaigns all the same.
+    CandidacyIgnored,
     /// The app is not stopped at the end of the lease.
     NoGuard,
     /// The store never lets a lease expire.
@@ -47,7 +49,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DeadlineFromReply,
         Self::ReleaseWithoutOwner,
         Self::EpochsAsText,
@@ -64,6 +66,7 @@ impl Mutant {
         Self::StatusStored,
         Self::DrainedTooEarly,
         Self::DrainedOfAnyEpoch,
+        Self::CandidacyIgnored,
         Self::NoGuard,
         Self::LeaseNeverExpires,
         Self::HoldNeverEnds,
@@ -79,6 +82,7 @@ impl Mutant {
     pub fn caught_by(self) -> &'static [&'static str] {
         match self {
             Self::EpochsAsText => &["fence"],
+            Self::CandidacyIgnored => &["candidate"],
             Self::EpochExpires => &["epoch", "write"],
             Self::RenewResurrects => &["lives again"],
             Self::AcquireIgnoresFloor => &["twice", "floor"],

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tenure::lease::{
-    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Drift, Epoch, Hint, Holder, NodeId,
-    Profile, Revision, SessionId, StoreError, Timing,
+    Acquired, Bid, CheckpointWrite, CheckpointWritten, Claim, Drift, Epoch, Hint, NodeId, Profile,
+    Revision, SessionId, StoreError, Timing,
 };
 use tenure::machine::{
     Action, AppHealth, CallId, EventKind, Input, Machine, Percent, Reason, Role, Settings,
@@ -42,6 +42,7 @@ pub enum Stimulus {
     Drained(Epoch),
     AppEnded(Epoch),
     Health(AppHealth),
+    Candidacy(bool),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -52,9 +53,9 @@ pub enum Stimulus {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Acquire,
+    Observe,
     Renew,
     Release,
-    Observe,
     Read(Epoch),
     Write(Epoch, u64),
 }
@@ -92,6 +93,8 @@ pub struct Node {
     pub cut_requests_until: TrueNs,
     pub cut_replies_until: TrueNs,
     pub quiet_requests: u64,
+    /// It was told to be no candidate.
+    pub abstains: bool,
     pub work: Option<Work>,
     inbox: VecDeque<Stimulus>,
     calls: BTreeMap<Call, Pending>,
@@ -120,6 +123,7 @@ impl Node {
             cut_requests_until: 0,
             cut_replies_until: 0,
             quiet_requests: 0,
+            abstains: false,
             work: None,
             inbox: VecDeque::new(),
             calls: BTreeMap::new(),
@@ -193,6 +197,7 @@ impl World {
             return;
         }
         shell.life += 1;
+        shell.abstains = false;
         shell.session = session;
         let settings = Settings {
             node: shell.id.clone(),
@@ -284,6 +289,11 @@ impl World {
             }
             Stimulus::Hint(hint) => Some(Input::Hint(hint)),
             Stimulus::Drained(epoch) => Some(Input::Drained(self.plant_in_drained(node, epoch))),
+            Stimulus::Candidacy(candidate) => {
+                self.nodes[node].abstains = !candidate;
+                let ignored = self.mutant == Some(Mutant::CandidacyIgnored);
+                (!ignored).then_some(Input::Candidacy(candidate))
+            }
             Stimulus::AppEnded(epoch) => Some(Input::AppEnded {
                 epoch,
                 cooldown: self.plan.timing.ttl(),
@@ -318,12 +328,12 @@ impl World {
                 Some(Input::Acquired(id, Ok(answer)))
             }
             (Kind::Acquire, Err(error)) => Some(Input::Acquired(id, Err(error))),
-            (Kind::Observe, Ok(Answer::Observed(mut observed))) => {
+            (Kind::Observe, Ok(Answer::Observed(mut answer))) => {
                 let shell = &mut self.nodes[node];
-                shell.memory = shell.memory.max(observed.epoch);
-                let own = |(holder, _): &mut (Holder, Duration)| holder.session == shell.session;
-                observed.holder.take_if(own);
-                Some(Input::Observed(id, Ok(observed)))
+                shell.memory = shell.memory.max(answer.epoch);
+                let own = &shell.session;
+                answer.holder.take_if(|(holder, _)| holder.session == *own);
+                Some(Input::Observed(id, Ok(answer)))
             }
             (Kind::Observe, Err(error)) => Some(Input::Observed(id, Err(error))),
             (Kind::Renew, Ok(Answer::Renewed(mut answer))) => {
@@ -492,18 +502,13 @@ impl World {
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
             Action::Observe { call } => {
-                let waits = self.plan.priorities[node] < Percent::FULL;
-                if !waits && !self.plan.has_health {
+                let waits = self.plan.has_health || self.plan.priorities[node] < Percent::FULL;
+                if !self.nodes[node].abstains && !waits {
                     self.oracle
                         .fail(|| format!("sanity: node {node}, a candidate, only looks"));
                 }
-                self.call(
-                    node,
-                    now,
-                    Call::Machine(call.0),
-                    Kind::Observe,
-                    Request::Observe,
-                );
+                let call = Call::Machine(call.0);
+                self.call(node, now, call, Kind::Observe, Request::Observe);
             }
             Action::Renew { call, epoch } => {
                 let request = Request::Renew(self.claim(node, epoch));
@@ -568,6 +573,10 @@ impl World {
         if health.is_some_and(|health| !health.healthy) {
             self.oracle
                 .fail(|| format!("sanity: node {node} leads with an app that is not well"));
+        }
+        if self.nodes[node].abstains {
+            self.oracle
+                .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
         }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {

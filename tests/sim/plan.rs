@@ -32,6 +32,7 @@ pub enum FaultKind {
     Stop,
     StepDown,
     AppCrash,
+    Abstain,
     CutRequests,
     CutReplies,
     CutBoth,
@@ -51,7 +52,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const HARMLESS_TO_DATA: [Self; 16] = [
+    const HARMLESS_TO_DATA: [Self; 17] = [
         Self::Pause,
         Self::Suspend,
         Self::Crash,
@@ -59,6 +60,7 @@ impl FaultKind {
         Self::Stop,
         Self::StepDown,
         Self::AppCrash,
+        Self::Abstain,
         Self::CutRequests,
         Self::CutReplies,
         Self::CutBoth,

@@ -19,9 +19,9 @@ pub enum Request {
         /// Only a planted bug takes a lease that stands.
         seize: bool,
     },
+    Observe,
     Renew(Claim),
     Release(Claim, Option<NodeId>),
-    Observe,
     ReadCheckpoint,
     WriteCheckpoint(CheckpointWrite),
     /// A write to the app's own resource, which knows only the token.
@@ -31,9 +31,9 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Acquired(Acquired),
+    Observed(Observed),
     Renewed(Renewed),
     Released(Released),
-    Observed(Observed),
     Read(Option<Stored>),
     Written(CheckpointWritten),
     Resource { accepted: bool },
@@ -128,6 +128,7 @@ impl Store {
         self.plant_before(now);
         match request {
             Request::Acquire { bid, seize } => self.acquire(now, bid, *seize),
+            Request::Observe => (Answer::Observed(self.observe(now)), None),
             Request::Renew(claim) => (Answer::Renewed(self.renew(now, claim)), None),
             Request::Release(claim, prefer) => {
                 let held = self.register.leader.is_some();
@@ -137,7 +138,6 @@ impl Store {
                     .then_some(Hint::Ended { epoch, prefer });
                 (Answer::Released(answer), hint)
             }
-            Request::Observe => (Answer::Observed(self.observe(now)), None),
             Request::ReadCheckpoint => (Answer::Read(self.checkpoint), None),
             Request::WriteCheckpoint(write) => (Answer::Written(self.write(write)), None),
             Request::UseResource(token) => (self.use_resource(*token), None),

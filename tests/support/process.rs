@@ -61,6 +61,11 @@ pub fn run(arguments: &[&str]) -> Ended {
 
 /// Runs a command to its end, killing it where it takes longer than any should.
 pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
+    finish_within(BOUND, command, input)
+}
+
+/// The same for a command that may take as long as this.
+pub fn finish_within(bound: Duration, command: &mut Command, input: &[u8]) -> Ended {
     let mut child = Killed(
         command
             .stdin(Stdio::piped())
@@ -77,7 +82,7 @@ pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
     });
     let out = gather(child.0.stdout.take().unwrap());
     let err = gather(child.0.stderr.take().unwrap());
-    let status = exit_of(&mut child.0, BOUND).expect("the command ends by itself");
+    let status = exit_of(&mut child.0, bound).expect("the command ends by itself");
     Ended {
         code: status.code(),
         out: out.join().unwrap(),
@@ -128,7 +133,7 @@ struct Read {
 }
 
 impl Lines {
-    fn of(from: impl io::Read + Send + 'static) -> Self {
+    pub fn of(from: impl io::Read + Send + 'static) -> Self {
         let lines = Self::default();
         let sink = lines.clone();
         std::thread::spawn(move || {
@@ -147,6 +152,18 @@ impl Lines {
         self.lock().lines.clone()
     }
 
+    /// Waits until the process has closed its output.
+    #[track_caller]
+    pub fn ended(&self) {
+        let end = Instant::now() + BOUND;
+        let mut read = self.lock();
+        while !read.ended {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "it goes on after {:#?}", read.lines);
+            read = self.shared.1.wait_timeout(read, left).unwrap().0;
+        }
+    }
+
     /// A test that failed while it held this poisons it; the next reader does not mind.
     fn lock(&self) -> MutexGuard<'_, Read> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,10 +172,16 @@ impl Lines {
     /// The first line, of those there are and those to come, that fits.
     #[track_caller]
     pub fn until(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.until_after(0, what, fits)
+    }
+
+    /// The same, not looking at the first `skip` lines.
+    #[track_caller]
+    pub fn until_after(&self, skip: usize, what: &str, fits: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + BOUND;
         let mut read = self.lock();
         loop {
-            if let Some(line) = read.lines.iter().find(|line| fits(line)) {
+            if let Some(line) = read.lines.iter().skip(skip).find(|line| fits(line)) {
                 return line.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -208,7 +231,9 @@ impl Node {
         let err = Lines::of(child.0.stderr.take().unwrap());
         let end = Instant::now() + BOUND;
         let api = loop {
-            let told = out.all().into_iter().find_map(|line| address_in(&line));
+            // With an app, stdout is the app's.
+            let said = [out.all(), err.all()].concat();
+            let told = said.iter().find_map(|line| address_in(line));
             if let Some(address) = told {
                 break address;
             }

@@ -57,10 +57,18 @@ impl Switches {
     }
 }
 
+/// What replies say, and what is passed on in its place; both of one length.
+pub type Swaps = Arc<Vec<(String, String)>>;
+
 impl Proxy {
     /// Listens on a free port of the loopback and passes on to `server`.
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::on(listener, server, Arc::default())
+    }
+
+    /// Passes on what comes to `listener`, with replies changed.
+    pub fn on(listener: TcpListener, server: SocketAddr, swaps: Swaps) -> Self {
         let address = listener.local_addr().unwrap();
         let switches = Arc::new(Switches {
             to_store: watch::channel(Mode::Pass).0,
@@ -69,7 +77,7 @@ impl Proxy {
             cuts: watch::channel(0).0,
         });
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, server, Arc::clone(&switches)));
+        accepting.spawn(accept(listener, server, Arc::clone(&switches), swaps));
         Self {
             address,
             switches,
@@ -89,6 +97,52 @@ impl Proxy {
     /// Whether connections are closed as soon as they are made.
     pub fn set_refuses(&self, refuses: bool) {
         self.switches.refuses.send_replace(refuses);
+    }
+}
+
+/// The ways to several servers that name each other: each is passed on to by a proxy of
+/// its own, and what they tell of each other's ports leads to the proxies.
+pub struct Proxies(pub Vec<Proxy>);
+
+impl Proxies {
+    pub async fn start(ports: &[u16]) -> Self {
+        let mut listeners = Vec::new();
+        let mut swaps = Vec::new();
+        for port in ports {
+            let listener = loop {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+                let own = listener.local_addr().unwrap().port().to_string();
+                // Replies keep their length.
+                if own.len() == port.to_string().len() {
+                    swaps.push((port.to_string(), own));
+                    break listener;
+                }
+            };
+            listeners.push((listener, SocketAddr::from(([127, 0, 0, 1], *port))));
+        }
+        let swaps = Arc::new(swaps);
+        let proxies = listeners
+            .into_iter()
+            .map(|(listener, server)| Proxy::on(listener, server, Arc::clone(&swaps)));
+        Self(proxies.collect())
+    }
+
+    pub fn ports(&self) -> Vec<u16> {
+        self.0.iter().map(|proxy| proxy.address().port()).collect()
+    }
+}
+
+impl Way for Proxies {
+    fn set(&self, fault: Fault) {
+        for proxy in &self.0 {
+            proxy.set(fault);
+        }
+    }
+
+    fn cut(&self) {
+        for proxy in &self.0 {
+            proxy.cut();
+        }
     }
 }
 
@@ -116,7 +170,7 @@ impl Way for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, switches: Arc<Switches>) {
+async fn accept(listener: TcpListener, server: SocketAddr, switches: Arc<Switches>, swaps: Swaps) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -124,17 +178,17 @@ async fn accept(listener: TcpListener, server: SocketAddr, switches: Arc<Switche
             continue;
         }
         let mut cuts = switches.cuts.subscribe();
-        let switches = Arc::clone(&switches);
+        let (switches, swaps) = (Arc::clone(&switches), Arc::clone(&swaps));
         connections.spawn(async move {
             tokio::select! {
-                () = pass(client, server, &switches) => {}
+                () = pass(client, server, &switches, &swaps) => {}
                 _ = cuts.changed() => {}
             }
         });
     }
 }
 
-async fn pass(client: TcpStream, server: SocketAddr, switches: &Switches) {
+async fn pass(client: TcpStream, server: SocketAddr, switches: &Switches, swaps: &Swaps) {
     let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
@@ -142,30 +196,53 @@ async fn pass(client: TcpStream, server: SocketAddr, switches: &Switches) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = carry(from_client, to_server, switches.to_store.subscribe()) => {}
-        () = carry(from_server, to_client, switches.from_store.subscribe()) => {}
+        () = carry(from_client, to_server, switches.to_store.subscribe(), &[]) => {}
+        () = carry(from_server, to_client, switches.from_store.subscribe(), swaps) => {}
     }
 }
 
 /// Bytes with the moment when they came; none mark the end of the stream.
 type Piece = (Instant, Vec<u8>);
 
-async fn carry(from: OwnedReadHalf, to: OwnedWriteHalf, mode: watch::Receiver<Mode>) {
+async fn carry(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    mode: watch::Receiver<Mode>,
+    swaps: &[(String, String)],
+) {
     let (pieces, queue) = mpsc::unbounded_channel();
     // Reading goes on while pieces wait, so that each is stamped when it comes.
-    tokio::join!(read(from, pieces), write(queue, to, mode));
+    tokio::join!(read(from, pieces, swaps), write(queue, to, mode));
 }
 
-async fn read(mut from: OwnedReadHalf, pieces: mpsc::UnboundedSender<Piece>) {
+async fn read(
+    mut from: OwnedReadHalf,
+    pieces: mpsc::UnboundedSender<Piece>,
+    swaps: &[(String, String)],
+) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = tokio::select! {
             count = from.read(&mut buffer) => count.unwrap_or(0),
             () = pieces.closed() => return,
         };
-        let piece = (Instant::now(), buffer[..count].to_vec());
+        let mut bytes = buffer[..count].to_vec();
+        swap(&mut bytes, swaps);
+        let piece = (Instant::now(), bytes);
         if pieces.send(piece).is_err() || count == 0 {
             return;
+        }
+    }
+}
+
+fn swap(bytes: &mut [u8], swaps: &[(String, String)]) {
+    for (told, instead) in swaps {
+        let mut at = 0;
+        while let Some(rest) = bytes.get_mut(at..).filter(|rest| rest.len() >= told.len()) {
+            if rest.starts_with(told.as_bytes()) {
+                rest[..told.len()].copy_from_slice(instead.as_bytes());
+            }
+            at += 1;
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct RedisServer {
     child: Option<Child>,
     port: u16,
     dir: tempfile::TempDir,
+    /// Before the others: the configuration file of a sentinel, which it rewrites.
+    first: Option<String>,
     arguments: Vec<String>,
 }
 
@@ -50,10 +52,26 @@ impl RedisServer {
 
     /// One with these arguments, after port and directory.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_as(None, arguments)
+    }
+
+    /// A sentinel with these lines of configuration.
+    pub fn start_sentinel(lines: &str) -> Self {
+        Self::start_as(Some(lines), &["--sentinel"])
+    }
+
+    fn start_as(file: Option<&str>, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let first = file.map(|lines| {
+            let path = dir.path().join("conf");
+            std::fs::write(&path, lines).unwrap();
+            path.display().to_string()
+        });
         let mut server = Self {
             child: None,
             port: 0,
-            dir: tempfile::tempdir().unwrap(),
+            dir,
+            first,
             arguments: arguments.iter().map(ToString::to_string).collect(),
         };
         // Another process may take the port in between: try another one then.
@@ -84,6 +102,7 @@ impl RedisServer {
 
     fn try_launch(&mut self) -> bool {
         let child = Command::new("redis-server")
+            .args(&self.first)
             .args(["--port", &self.port.to_string()])
             .args(["--bind", "127.0.0.1", "--daemonize", "no"])
             .arg("--dir")
@@ -113,6 +132,15 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(5));
         }
         false
+    }
+
+    /// Other arguments from the next start on.
+    pub fn rearm(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Starts it again on the same port, with whatever its directory holds.

@@ -221,7 +221,10 @@ impl Election {
             let (record, stored) = self.read_all(deadline).await?;
             let revision = stored.as_ref().map(|stored| stored.value.revision);
             let mut register = record.register();
-            let answer = register.write_checkpoint(write, revision);
+            // A cluster restored from a copy has another id, and may lack revisions that
+            // were acknowledged: they are given to no other value.
+            let cluster = record.present(self.wall()).server;
+            let answer = register.write_checkpoint_at(write, revision, cluster);
             let (CheckpointWritten::Written(revision), Some(state)) = (answer, &record.state)
             else {
                 return Ok(answer);

@@ -227,6 +227,7 @@ impl Record {
             hold_until_ms: if holds { u64::MAX } else { 0 },
             ended: stored.ended,
             checkpoint: stored.checkpoint,
+            revision_base: 0,
         })
     }
 
@@ -257,6 +258,7 @@ impl Record {
             hold_until_ms: 0,
             ended: false,
             checkpoint: None,
+            revision_base: 0,
         })
     }
 

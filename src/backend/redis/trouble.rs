@@ -8,6 +8,7 @@
 
 use redis::{ErrorKind, RedisError};
 
+use super::acl;
 use crate::lease::StoreError;
 
 /// A request that failed.
@@ -18,6 +19,21 @@ pub(super) struct Trouble {
     /// The connection cannot be used any more, or leads to a server that is no
     /// longer the right one.
     pub cut: bool,
+    /// Where a cluster sends the request instead.
+    pub turn: Option<Turn>,
+}
+
+/// What a node of a cluster says instead of an answer. It has applied nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The slot is another node's; where, as the node says it.
+    Moved(String),
+    /// The keys, or those that are missing here, may be at that node already.
+    Ask(String),
+    /// Some keys are here and some there.
+    TryAgain,
+    /// The node serves nobody: it misses others, or a slot has no master.
+    Down,
 }
 
 /// Judges the failure of a request that had been sent.
@@ -35,6 +51,7 @@ pub(super) fn judge(error: &RedisError, address: &str) -> Trouble {
     Trouble {
         error: StoreError::Indeterminate(what),
         cut: true,
+        turn: None,
     }
 }
 
@@ -48,6 +65,13 @@ fn server_code(error: &RedisError) -> Option<&str> {
 
 /// Judges an error that Redis answered: `-CODE detail`.
 pub(super) fn refused(code: &str, detail: &str, address: &str) -> Trouble {
+    let turn = match code {
+        "MOVED" => Some(Turn::Moved(detail.to_owned())),
+        "ASK" => Some(Turn::Ask(detail.to_owned())),
+        "TRYAGAIN" => Some(Turn::TryAgain),
+        "CLUSTERDOWN" => Some(Turn::Down),
+        _ => None,
+    };
     let (error, cut) = match code {
         "CORRUPT" => (StoreError::Corrupt(detail.to_owned()), false),
         "EXHAUSTED" => (StoreError::Rejected(detail.to_owned()), false),
@@ -59,17 +83,31 @@ pub(super) fn refused(code: &str, detail: &str, address: &str) -> Trouble {
             let cut = matches!(code, "NOAUTH" | "WRONGPASS");
             (StoreError::Rejected(login(code, detail, address)), cut)
         }
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => (
+        "MOVED" | "ASK" => (
             StoreError::Misconfigured(format!(
-                "{address} is part of a Redis Cluster, which this version does not serve: give \
-                 a Redis that runs alone"
+                "{address} is part of a Redis Cluster: write redis+cluster:// instead of redis://"
             )),
             true,
+        ),
+        "CLUSTERDOWN" => (
+            StoreError::Unavailable(format!(
+                "{address} serves nobody ({detail}): its Redis Cluster misses masters; wait for \
+                 the failover, or bring them back (CLUSTER INFO)"
+            )),
+            false,
+        ),
+        "CROSSSLOT" => (
+            StoreError::Misconfigured(format!(
+                "{address} takes the keys of one election for keys of several slots, though they \
+                 have one hash tag: what stands between does not speak Redis Cluster; give the \
+                 address of a node itself"
+            )),
+            false,
         ),
         "ERR" => plain(detail, address),
         _ => (unknown(code, detail, address), false),
     };
-    Trouble { error, cut }
+    Trouble { error, cut, turn }
 }
 
 /// Refusals that end by themselves. Where the server is no longer the writable one,
@@ -96,7 +134,10 @@ fn passing(code: &str, address: &str) -> (StoreError, bool) {
             "has fewer replicas than its min-replicas-to-write asks for: bring them back",
             false,
         ),
-        _ => ("asks to try again later", false),
+        _ => (
+            "is moving the keys to another node: asked again soon",
+            false,
+        ),
     };
     let error = StoreError::Unavailable(format!("{address} {what}"));
     (error, cut)
@@ -132,8 +173,8 @@ fn login(code: &str, detail: &str, address: &str) -> String {
 
 fn no_right(detail: &str, address: &str) -> String {
     format!(
-        "the Redis user lacks a right at {address} ({detail}): grant it ~tenure:* &tenure:* \
-         +@read +@write +@scripting +@connection +publish +subscribe +unsubscribe +info +time"
+        "the Redis user lacks rights at {address} ({detail}). Grant them: {}",
+        acl::any_line()
     )
 }
 
@@ -195,5 +236,21 @@ mod tests {
         assert!(refused("LOADING", "", "a").cut);
         assert!(!refused("OOM", "", "a").cut);
         assert!(!refused("CORRUPT", "", "a").cut);
+    }
+
+    #[test]
+    fn a_cluster_turns_requests_away_whole() {
+        for (code, turn) in [
+            ("MOVED", Turn::Moved("7 a:1".to_owned())),
+            ("ASK", Turn::Ask("7 a:1".to_owned())),
+            ("TRYAGAIN", Turn::TryAgain),
+            ("CLUSTERDOWN", Turn::Down),
+        ] {
+            let trouble = refused(code, "7 a:1", "redis://db:1");
+            assert!(!trouble.error.may_have_happened(), "{trouble:?}");
+            assert_eq!(trouble.turn, Some(turn));
+        }
+        let wrong = refused("MOVED", "7 a:1", "redis://db:1").error.to_string();
+        assert!(wrong.contains("redis+cluster://"), "{wrong}");
     }
 }

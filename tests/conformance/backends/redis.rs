@@ -38,15 +38,20 @@ impl Redis {
 }
 
 fn connect(port: u16, call_timeout: Duration) -> RedisStore {
+    connect_to(&format!("redis://127.0.0.1:{port}"), call_timeout)
+}
+
+pub fn connect_to(url: &str, call_timeout: Duration) -> RedisStore {
     let options = RedisOptions {
-        target: format!("redis://127.0.0.1:{port}").parse().unwrap(),
+        target: url.parse().unwrap(),
         credentials: CredentialFiles::default(),
         call_timeout,
+        wait: 0,
     };
     RedisStore::open(options, Arc::new(BootClock)).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -83,7 +83,8 @@ pub async fn t31_a_hundred_elections_over_one_connection(bench: &Bench) {
     let tenures: Vec<(Candidate, Hints, Epoch)> = join_all(tenures).await;
     if let Some(connections) = bench.fixture.connections().await {
         assert_eq!(
-            connections, 1,
+            connections,
+            bench.fixture.connections_of_a_store(),
             "{ELECTIONS} elections took {connections} connections"
         );
     }

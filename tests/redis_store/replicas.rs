@@ -1,0 +1,95 @@
+//! `--redis-wait`: what too few replicas have does not count.
+
+use tenure::lease::{
+    Acquired, CheckpointWrite, CheckpointWritten, Observed, SessionId, StoreError,
+};
+
+use super::redis_server::RedisServer;
+use super::sentinel_set::caught_up;
+use super::{CALL, bid, claim, election, store_that_waits, win};
+use std::time::Instant;
+
+fn pair() -> (RedisServer, RedisServer) {
+    let master = RedisServer::start_with(&["--save", "", "--repl-diskless-sync-delay", "0"]);
+    let port = master.port().to_string();
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
+    caught_up(&replica);
+    (master, replica)
+}
+
+fn write(epoch: tenure::lease::Epoch) -> CheckpointWrite {
+    CheckpointWrite {
+        epoch,
+        session: SessionId::from_bits(1),
+        expected: None,
+        bytes: vec![1],
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_no_replica_has_is_given_back() {
+    let (master, replica) = pair();
+    let store = store_that_waits(&master.url(), 1);
+    let one = election(&store, "e");
+    let epoch = win(&one, 1).await;
+    assert_eq!(
+        replica.command(&["EXISTS", "tenure:{e}:leader"]).number(),
+        1
+    );
+    let written = one.write_checkpoint(&write(epoch)).await;
+    assert!(
+        matches!(written, Ok(CheckpointWritten::Written(_))),
+        "{written:?}"
+    );
+    one.release(&claim(1, epoch), None).await.unwrap();
+
+    // It stays connected, and acknowledges nothing.
+    replica.pause();
+    let begun = Instant::now();
+    let error = one.acquire(&bid(1)).await.unwrap_err();
+    assert!(
+        begun.elapsed() < CALL,
+        "the caller would have given up: {:?}",
+        begun.elapsed()
+    );
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+    let Observed {
+        epoch: newest,
+        holder,
+    } = one.observe().await.unwrap();
+    assert_eq!(holder, None, "the grant was kept");
+    assert!(newest > Some(epoch), "its epoch is spent");
+    replica.resume();
+    let again = super::until(
+        || async { one.acquire(&bid(1)).await },
+        |answer| matches!(answer, Ok(Acquired::Won { .. })),
+    );
+    assert!(matches!(again.await, Ok(Acquired::Won { epoch, .. }) if Some(epoch) > newest));
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_no_replica_has_is_not_sure() {
+    let (master, replica) = pair();
+    let store = store_that_waits(&master.url(), 1);
+    let one = election(&store, "e");
+    let epoch = win(&one, 1).await;
+    replica.pause();
+    let error = one.write_checkpoint(&write(epoch)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Indeterminate(_)), "{error}");
+    assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+    // Renewals and looks do not wait.
+    assert!(one.renew(&claim(1, epoch)).await.is_ok());
+    replica.resume();
+}
+
+/// More than there are: told by the numbers, and nothing is held meanwhile.
+#[tokio::test]
+async fn more_replicas_than_there_are() {
+    let (master, _replica) = pair();
+    let store = store_that_waits(&master.url(), 2);
+    let one = election(&store, "e");
+    let error = one.acquire(&bid(1)).await.unwrap_err();
+    assert!(error.to_string().contains("1 of 2 replicas"), "{error}");
+    assert_eq!(one.observe().await.unwrap().holder, None);
+}
