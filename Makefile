@@ -26,6 +26,7 @@ lab-redis: build
 test:
 	@.ci/need cc redis-server faketime etcd etcdctl pip3
 	@.ci/need curl python3 node postgres haproxy
+	@.ci/need chromedriver tmux
 	@.ci/need go || echo 'without go, its example is not run' >&2
 	@.ci/etcd-3.5
 	cargo test --all-features

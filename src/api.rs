@@ -2,10 +2,12 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod events;
 mod extract;
 mod guard;
 mod leadership;
 mod listener;
+mod page;
 mod problem;
 mod process;
 mod route;
@@ -36,6 +38,7 @@ pub struct Context {
     boot_id: SessionId,
     allow_hosts: Vec<String>,
     child: Option<Arc<Report>>,
+    seats: events::Seats,
 }
 
 impl std::ops::Deref for Shared {
@@ -47,10 +50,16 @@ impl std::ops::Deref for Shared {
 
 impl Shared {
     /// The API of a running sidecar. `boot_id` is new at each start; `allow_hosts`
-    /// are names, beside loopback ones, that a `Host` header may carry.
+    /// are names, beside loopback ones, that a `Host` header may carry; at most
+    /// `max_event_readers` are served `/events` at once.
     #[must_use]
-    pub fn new(sidecar: &Sidecar, boot_id: SessionId, allow_hosts: Vec<String>) -> Self {
-        Self::with_app(sidecar, boot_id, allow_hosts, None)
+    pub fn new(
+        sidecar: &Sidecar,
+        boot_id: SessionId,
+        allow_hosts: Vec<String>,
+        max_event_readers: usize,
+    ) -> Self {
+        Self::with_app(sidecar, boot_id, allow_hosts, max_event_readers, None)
     }
 
     /// The same, where the sidecar runs an app.
@@ -58,6 +67,7 @@ impl Shared {
         sidecar: &Sidecar,
         boot_id: SessionId,
         allow_hosts: Vec<String>,
+        max_event_readers: usize,
         child: Option<Arc<Report>>,
     ) -> Self {
         Self(Arc::new(Context {
@@ -67,6 +77,7 @@ impl Shared {
             boot_id,
             allow_hosts,
             child,
+            seats: events::Seats::new(max_event_readers),
         }))
     }
 

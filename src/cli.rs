@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -1,20 +1,26 @@
-//! A small HTTP client for one request to a sidecar on this machine.
+//! A small HTTP client: one request to a sidecar on this machine, whose answer is
+//! taken whole or as it comes.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderMap};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::lease::ElectionName;
 use crate::time::within;
 
 /// Longer than any answer of the API is held back.
 const PATIENCE: Duration = Duration::from_secs(70);
+/// How long an answer that is taken as it comes may take to begin.
+const OPENING: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,10 +102,63 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Answer, ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable {
+        let request = self.request(method, path, headers, body)?;
+        match within(self.patience, self.exchange(request)).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(self.unreachable(error.to_string())),
+            None => {
+                let patience = humantime::format_duration(self.patience);
+                Err(self.unreachable(format!("no answer within {patience}")))
+            }
+        }
+    }
+
+    /// Asks for an election's `path` and returns once the answer has begun.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub async fn open(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<OpenAnswer, ClientError> {
+        let request = self.request("GET", path, headers, Vec::new())?;
+        match within(OPENING, self.begin(request)).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(self.unreachable(error.to_string())),
+            None => {
+                let patience = humantime::format_duration(OPENING);
+                Err(self.unreachable(format!("no answer within {patience}")))
+            }
+        }
+    }
+
+    /// The rest of an answer that has begun, at once.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] where it breaks off.
+    pub async fn finish(&self, answer: OpenAnswer) -> Result<Answer, ClientError> {
+        match within(OPENING, answer.whole()).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(self.unreachable(error.to_string())),
+            None => Err(self.unreachable("the answer did not end".to_owned())),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable {
             url: format!("http://{}", self.authority),
             reason,
-        };
+        }
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -108,30 +167,65 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body)));
-        let request = request.map_err(|error| unreachable(error.to_string()))?;
-        match within(self.patience, self.exchange(request)).await {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => Err(unreachable(error.to_string())),
-            None => {
-                let patience = humantime::format_duration(self.patience);
-                Err(unreachable(format!("no answer within {patience}")))
-            }
-        }
+        request.map_err(|error| self.unreachable(error.to_string()))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        Ok(self.begin(request).await?.whole().await?)
+    }
+
+    async fn begin(&self, request: Request<Full<Bytes>>) -> anyhow::Result<OpenAnswer> {
         let stream = TcpStream::connect(&self.authority).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let conversation = tokio::spawn(connection);
-        let answer = sender.send_request(request).await?;
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await?.to_bytes();
-        conversation.abort();
-        Ok(Answer {
+        // Dropped with the answer, and the connection with it.
+        let mut conversation = JoinSet::new();
+        conversation.spawn(connection);
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        Ok(OpenAnswer {
             status: parts.status,
             headers: parts.headers,
             body,
+            conversation,
         })
+    }
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    headers: HeaderMap,
+    body: Incoming,
+    conversation: JoinSet<hyper::Result<()>>,
+}
+
+impl OpenAnswer {
+    async fn whole(self) -> hyper::Result<Answer> {
+        Ok(Answer {
+            status: self.status,
+            headers: self.headers,
+            body: self.body.collect().await?.to_bytes(),
+        })
+    }
+
+    /// The rest of it, as it comes. A silence of more than `patience` ends it: the other
+    /// side is gone, however the connection looks from here.
+    pub fn bytes(self, patience: Duration) -> impl Stream<Item = std::io::Result<Bytes>> {
+        let (body, conversation) = (self.body, self.conversation);
+        stream::unfold(
+            (body, conversation),
+            move |(mut body, running)| async move {
+                let bytes = match within(patience, body.frame()).await? {
+                    Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                    Some(Err(error)) => {
+                        return Some((Err(std::io::Error::other(error)), (body, running)));
+                    }
+                    None => return None,
+                };
+                Some((Ok(bytes), (body, running)))
+            },
+        )
     }
 }

@@ -100,6 +100,8 @@ pub struct Config {
     pub allow_hosts: Vec<String>,
     /// How many replicas of a Redis must acknowledge a grant and a checkpoint.
     pub redis_wait: u8,
+    /// How many may follow `/events` at once.
+    pub max_event_readers: usize,
     /// The node's memory.
     pub state_dir: Option<PathBuf>,
     /// Exit where leadership is not had by then.
@@ -110,7 +112,7 @@ pub struct Config {
     pub status_every: Option<Duration>,
     /// Logs.
     pub logging: Logging,
-    /// For how long the lease is renewed while the app stops.
+    /// For how long the lease is renewed while the app drains and stops.
     pub drain_timeout: Duration,
     /// What runs while this node leads.
     pub app: Option<App>,
@@ -139,6 +141,7 @@ impl Config {
         let listen = reader.read("listen", loopback);
         let allow_hosts = reader.allow_hosts();
         let redis_wait = reader.redis_wait(target.as_ref());
+        let max_event_readers = reader.read("max-event-readers", event_readers);
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
@@ -167,6 +170,7 @@ impl Config {
                 listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4040))),
                 allow_hosts,
                 redis_wait,
+                max_event_readers: max_event_readers.unwrap_or(256),
                 state_dir,
                 wait,
                 once: once.unwrap_or(false),
@@ -181,10 +185,10 @@ impl Config {
 }
 
 impl Config {
-    /// Whether an app has to be done with a leadership before its lease is given back.
+    /// Whether there is an app that has to be done before a lease is given back.
     #[must_use]
     pub fn drains(&self) -> bool {
-        self.app.is_some() || self.hook.is_some()
+        self.hook.is_some() || self.app.is_some()
     }
 
     /// The longest that this node lets the others go first when the lease is free.
@@ -380,6 +384,19 @@ fn directory(text: &str) -> Result<PathBuf, Problem> {
         return Err(Problem::new("name a directory"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// Half of the connections that the API ever serves at once (see `process`): readers
+/// who stay must not shut out those who ask.
+const MOST_EVENT_READERS: usize = 512;
+
+fn event_readers(text: &str) -> Result<usize, Problem> {
+    match text.parse() {
+        Ok(readers @ 1..=MOST_EVENT_READERS) => Ok(readers),
+        _ => Err(Problem::new(format!(
+            "write it as a whole number from 1 to {MOST_EVENT_READERS}"
+        ))),
+    }
 }
 
 fn app_url(text: &str) -> Result<String, Problem> {

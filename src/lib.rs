@@ -23,8 +23,8 @@
 //! ```text
 //! main -> cli -> lab ----> client            the lab asks like an app, over HTTP
 //!          |-> process -> api ----> sidecar  the only loop: clock + store + machine
-//!          |      |--> child -----^| |     the app, under its guard
-//!          |      '--> hook, health ^ |    beside the loop: the app is told, and asked
+//!          |      '-> hook, health ^ |  |    beside it: the app is told, and asked
+//!          |      '-> child --------^|  |    the app itself, under its guard
 //!          '-> config                |  |
 //!                                    |  '-> memory      what a node must not forget
 //!                          machine <-'  '-> backend     memory, file, redis, etcd

@@ -36,7 +36,7 @@ pub use standing::{AppHealth, Percent, campaign_delay};
 pub use state::State;
 pub use transition::{EventKind, Reason, Transition};
 
-use crate::lease::{Epoch, NodeId, SessionId};
+use crate::lease::{Epoch, HoldReason, NodeId, SessionId};
 use crate::time::Moment;
 
 /// Rounding: a store in milliseconds frees a lease after its last whole one.
@@ -321,10 +321,16 @@ impl Machine {
         }
     }
 
-    fn name_leader(&mut self, now: Moment, leader: Option<Leader>, out: &mut Vec<Action>) {
+    fn name_leader(
+        &mut self,
+        now: Moment,
+        leader: Option<Leader>,
+        hold: Option<HoldReason>,
+        out: &mut Vec<Action>,
+    ) {
         let epoch = |leader: &Leader| leader.holder.epoch;
         let same = self.snapshot.leader.as_ref().map(epoch) == leader.as_ref().map(epoch);
-        self.snapshot.hold = None;
+        self.snapshot.hold = hold;
         if same {
             self.snapshot.leader = leader;
         } else {

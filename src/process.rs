@@ -206,7 +206,7 @@ impl Prepared {
         said(config, output).say(banner.text().into_bytes());
         let report = concerns.running.as_ref().map(Running::report);
         let hosts = config.allow_hosts.clone();
-        let shared = api::Shared::with_app(&sidecar, boot_id, hosts, report);
+        let shared = api::Shared::with_app(&sidecar, boot_id, hosts, event_readers(config), report);
         let (stop_api, stop) = watch::channel(false);
         let api = match serve_apart(address.listener, shared.router(), stop) {
             Ok(api) => api,
@@ -339,4 +339,18 @@ fn max_connections() -> u32 {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
     u32::try_from(files.min(FILES) / 4).unwrap_or(1).max(1)
+}
+
+/// As many readers of events as are asked for, and never so many that nobody else gets
+/// a connection.
+fn event_readers(config: &Config) -> usize {
+    let wanted = config.max_event_readers;
+    let most = usize::try_from(max_connections() / 2).unwrap_or(usize::MAX);
+    if wanted > most {
+        tracing::warn!(
+            "only {most} of --max-event-readers {wanted} are served: the limit of file \
+             descriptors allows no more"
+        );
+    }
+    wanted.min(most)
 }

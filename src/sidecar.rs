@@ -7,8 +7,10 @@ mod checkpoint;
 mod drain;
 mod driver;
 mod election;
+mod events;
 mod heartbeat;
 mod history;
+mod published;
 mod watch;
 
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ pub use checkpoint::{CheckpointError, Condition};
 pub use drain::Part;
 pub use driver::Departure;
 pub use election::{Election, Validation};
+pub use events::{Events, EventsEnd};
 pub use history::Entry;
 pub use watch::Watch;
 
@@ -218,7 +221,7 @@ fn join(
     let (send, commands) = mpsc::channel(COMMAND_BACKLOG);
     let (abstain, abstentions) = channel(abstention::Abstentions::default());
     let (tell_health, told_health) = channel(health);
-    let history = Arc::new(history::History::default());
+    let history = Arc::new(history::History::of(options.profile.node.clone()));
     let last_turn = Arc::new(AtomicU64::new(options.clock.now().as_nanos()));
     let turn_every = options.timing.ttl() / 2;
     let driver = driver::Driver {
@@ -239,13 +242,15 @@ fn join(
     };
     let election = Election::new(election::Shared {
         caller,
-        clock: Arc::clone(&options.clock),
-        snapshots,
+        published: published::Published {
+            snapshots,
+            clock: Arc::clone(&options.clock),
+            history,
+        },
         commands: send,
         abstentions: abstain,
         health: tell_health,
         priority: options.priority,
-        history,
         last_turn,
         last_known: election::LastKnown::default(),
     });

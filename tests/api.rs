@@ -3,6 +3,8 @@
 #![cfg(all(feature = "file", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/events.rs"]
+mod events_reader;
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/process.rs"]
@@ -12,12 +14,18 @@ mod redis_server;
 
 #[path = "api/checkpoint.rs"]
 mod checkpoint;
+#[path = "api/crowd.rs"]
+mod crowd;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/guard.rs"]
 mod guard;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/leadership.rs"]
 mod leadership;
+#[path = "api/page.rs"]
+mod page;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/token.rs"]

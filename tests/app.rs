@@ -10,7 +10,7 @@ mod http;
 mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
-#[path = "support/web_app.rs"]
+#[path = "support/called_app.rs"]
 mod web_app;
 
 #[path = "app/beside.rs"]

@@ -24,6 +24,8 @@ mod secrets;
 mod settings;
 #[path = "cli/usage.rs"]
 mod usage;
+#[path = "cli/watch.rs"]
+mod watch;
 
 /// A lease that no test outlasts.
 const LONG: &[&str] = &["--ttl", "30s"];

@@ -3,7 +3,7 @@
 #![cfg(all(feature = "file", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "support/web_app.rs"]
+#[path = "support/called_app.rs"]
 mod app;
 #[path = "support/http.rs"]
 mod http;

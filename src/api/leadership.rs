@@ -60,7 +60,7 @@ fn held_for(wait: Option<Duration>) -> Duration {
     wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
 }
 
-fn no_timer(error: &std::io::Error) -> Problem {
+pub(super) fn no_timer(error: &std::io::Error) -> Problem {
     let detail = format!("the sidecar cannot wait for you: {error}");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "out-of-resources", detail)
 }

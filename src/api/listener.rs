@@ -7,9 +7,11 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 
 use super::problem::MEDIA_TYPE;
 use crate::time::{pause, within};
@@ -19,6 +21,11 @@ use crate::time::{pause, within};
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Request line and headers together; beyond it 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How long a client may take no byte of an answer that waits for it.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// What the kernel may hold of an answer that nobody reads. It would take megabytes,
+/// for every stuck reader of `/events`.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long open connections may take to end once the listener stops.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
@@ -67,13 +74,16 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     // A wake-up that a long-poll waits for must not wait for Nagle's timer.
     let _ = stream.set_nodelay(true);
+    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIME));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(MAX_HEADER_BYTES);
     let service = TowerToHyperService::new(router);
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
         () = stopped(&mut stop) => {

@@ -8,14 +8,14 @@ use axum::routing::{MethodFilter, MethodRouter, get, post};
 use hyper::StatusCode;
 
 use super::problem::Problem;
-use super::{Shared, checkpoint, guard, leadership, process};
+use super::{Shared, checkpoint, events, guard, leadership, page, process};
 
 /// All routes of the API listener.
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .merge(per_election())
         .nest("/elections/{name}", per_election())
-        .route("/", get(process::root))
+        .route("/", get(page::page))
         .route("/elections", get(process::elections))
         .route("/livez", probe(process::live))
         .route("/healthz", probe(process::live))
@@ -38,6 +38,7 @@ fn per_election() -> Router<Shared> {
         .route("/fence-token/validate", post(leadership::validate))
         .route("/leadership/stepdown", post(leadership::step_down))
         .route("/checkpoint", get(checkpoint::get).put(checkpoint::put))
+        .route("/events", get(events::events))
         .route("/history", get(leadership::history))
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Shared;
 use crate::lease::{Epoch, NodeId};
 use crate::machine::{AppHealth, Snapshot, State};
-use crate::sidecar::Election;
+use crate::sidecar::{Election, Entry};
 use crate::time::{Moment, UnixMs, millis};
 
 /// What `/status` says.
@@ -79,11 +79,11 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(election: &Election) -> Self {
-        let clock = election.clock();
+    /// The wall clock as it is now beside a moment that was just read.
+    fn at(election: &Election, now: Moment) -> Self {
         Self {
-            now: clock.now(),
-            wall: clock.wall(),
+            now,
+            wall: election.clock().wall(),
         }
     }
 
@@ -96,7 +96,8 @@ impl Reading {
 
 /// The leader that a snapshot knows of: this node or another.
 pub fn leader(election: &Election, snapshot: &Snapshot) -> Option<Leader> {
-    leader_at(election, snapshot, Reading::of(election))
+    let reading = Reading::at(election, election.clock().now());
+    leader_at(election, snapshot, reading)
 }
 
 fn leader_at(election: &Election, snapshot: &Snapshot, reading: Reading) -> Option<Leader> {
@@ -129,10 +130,30 @@ impl Status {
     /// The status of an election now.
     #[must_use]
     pub(super) fn now(shared: &Shared, election: &Election) -> Self {
-        let snapshot = election.snapshot();
-        let reading = Reading::of(election);
-        // The clock may have passed a deadline since the snapshot was settled.
-        let snapshot = snapshot.at(reading.now);
+        let (snapshot, now) = election.now();
+        Self::of(shared, election, &snapshot, Reading::at(election, now))
+    }
+
+    /// The status at the moment of an event, however long ago that is. It is computed
+    /// from what was noted then; only wall-clock times that are counted from other
+    /// moments (`expires_at` and the like) take the wall clock of the event for theirs.
+    #[must_use]
+    pub(super) fn of_event(shared: &Shared, election: &Election, entry: &Entry) -> Self {
+        let reading = Reading {
+            now: entry.moment,
+            wall: entry.at,
+        };
+        Self::of(shared, election, &entry.after, reading)
+    }
+
+    /// What `/events` calls the event that led here: `<boot_id>:<revision>`.
+    #[must_use]
+    pub fn event_id(&self) -> String {
+        format!("{}:{}", self.boot_id, self.revision)
+    }
+
+    /// `snapshot` must be settled as of the reading.
+    fn of(shared: &Shared, election: &Election, snapshot: &Snapshot, reading: Reading) -> Self {
         let fence_token = snapshot.fence_token(reading.now);
         let timing = election.timing();
         Self {
@@ -140,10 +161,10 @@ impl Status {
             id: election.profile().node.clone(),
             state: snapshot.state(),
             is_leader: fence_token.is_some(),
-            leader: leader_at(election, &snapshot, reading),
+            leader: leader_at(election, snapshot, reading),
             fence_token,
             term: snapshot.term,
-            lease: lease(election, &snapshot, reading),
+            lease: lease(election, snapshot, reading),
             backend: Backend {
                 kind: shared.guarantees.kind,
                 address: shared.store_address.clone(),

@@ -18,12 +18,12 @@ pub struct Setup {
     pub app: App,
     /// It runs while this node leads this.
     pub election: Election,
+    /// When it has to be gone, and what waits for it.
+    pub part: Part,
     /// What it finds in its environment.
     pub api_url: String,
     /// For how long the app may stop when leadership is given up.
     pub drain_timeout: Duration,
-    /// Its part in giving a lease back.
-    pub part: Part,
     /// Rises each time that the app turns out to be unhealthy, where it is to be started
     /// anew then.
     pub ailments: Option<watch::Receiver<u64>>,

@@ -144,7 +144,12 @@ impl Supervisor {
         self.attend(&mut run).await;
         self.report.gone();
         tracing::info!(election = %election.name(), epoch = %tenure.epoch, "the app is gone");
-        self.setup.part.done(tenure.epoch).await;
+        if run.next.is_some() {
+            // It ended by itself: there is nobody left whom a hook could ask to drain.
+            election.drained(tenure.epoch).await;
+        } else {
+            self.setup.part.done(tenure.epoch).await;
+        }
         match run.next {
             _ if *self.aborted.borrow() => Ending::Aborted,
             Some(next) => Ending::ByItself(next),

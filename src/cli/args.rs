@@ -150,6 +150,11 @@ fn asking() -> Vec<Command> {
     };
     vec![
         ask("status", "Who leads, under which epoch, for how long").arg(json()),
+        ask(
+            "watch",
+            "Follow the election live: a view on a terminal, else a line an event",
+        )
+        .arg(json().help("Print a line of JSON an event")),
         ask("stepdown", "Make this node give leadership up")
             .arg(text("reason", "TEXT", "Why, for the log"))
             .arg(text(

@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde_json::{Value, json};
 
+use super::watch;
 use crate::client::{Answer, Client, ClientError};
 use crate::exit::{Exit, print_bytes};
 use crate::lease::checkpoint::MAX_BYTES;
@@ -42,7 +43,7 @@ pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
     }
 }
 
-enum Refusal {
+pub(super) enum Refusal {
     Told(Exit),
     Client(ClientError),
 }
@@ -53,7 +54,7 @@ impl From<ClientError> for Refusal {
     }
 }
 
-fn complain(exit: Exit, text: &str) -> Exit {
+pub(super) fn complain(exit: Exit, text: &str) -> Exit {
     anstream::eprintln!("tenure: {text}");
     exit
 }
@@ -67,6 +68,7 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
         ("token", _) => token(matches).await,
         ("validate", _) => validate(matches).await,
         ("history", _) => history(matches).await,
+        ("watch", _) => watch::watch(client(matches)?, matches.get_flag("json")).await,
         ("healthcheck", _) => healthcheck(matches).await,
         _ => Ok(Exit::Usage),
     }
@@ -115,7 +117,7 @@ fn good(answer: &Answer) -> Result<Value, Refusal> {
     Err(Refusal::Told(refused(answer, &body)))
 }
 
-fn refused(answer: &Answer, body: &Value) -> Exit {
+pub(super) fn refused(answer: &Answer, body: &Value) -> Exit {
     let exit = match answer.status {
         StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND => {

@@ -95,8 +95,8 @@ pub const SETTINGS: &[Setting] = &[
     one(
         "stop-budget",
         "DURATION",
-        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a \
-         command or a hook)",
+        "Time inside the lease that is kept for stopping the app (default: 0s; ttl/4 with a hook \
+         or a command)",
     ),
     one(
         "hook",
@@ -159,6 +159,11 @@ pub const SETTINGS: &[Setting] = &[
         "redis-wait",
         "N",
         "How many replicas of a Redis must acknowledge a grant and a checkpoint, 0 to 9 (default: 0)",
+    ),
+    one(
+        "max-event-readers",
+        "N",
+        "How many may follow /events at once, 1 to 512 (default: 256)",
     ),
     one(
         "state-dir",

@@ -41,8 +41,7 @@ impl Machine {
                 }
             }
             Acquired::Hold { retry_in, why } => {
-                self.name_leader(now, None, out);
-                self.snapshot.hold = Some(why);
+                self.name_leader(now, None, Some(why), out);
                 self.plan_try(now, now + retry_in + ROUNDING);
             }
         }
@@ -76,7 +75,7 @@ impl Machine {
         match observed.holder {
             Some((holder, left)) => self.held(now, holder, left, out),
             None => {
-                self.name_leader(now, None, out);
+                self.name_leader(now, None, None, out);
                 // A free lease is for the others; a hint tells who took it.
                 self.try_at = now + self.settings.timing.ttl();
             }
@@ -162,7 +161,7 @@ impl Machine {
             free_at,
             named_until: free_at + self.settings.timing.call_timeout(),
         };
-        self.name_leader(now, Some(leader), out);
+        self.name_leader(now, Some(leader), None, out);
         self.plan_try(now, free_at + ROUNDING);
     }
 
@@ -183,8 +182,8 @@ impl Machine {
                 self.store_failed(now, error, out);
             }
             Ok(Renewed::Kept { left }) => {
-                self.store_answered(now, out);
                 self.prolong(call.sent_at, left);
+                self.store_answered(now, out);
             }
             Ok(Renewed::Lost(holder)) => {
                 self.store_answered(now, out);
@@ -211,13 +210,14 @@ impl Machine {
             return;
         };
         let led = self.snapshot.role == Role::Leading;
+        // Before the event, which tells of the term.
+        if let Some(holder) = &holder {
+            self.see(holder.epoch);
+        }
         let transition = self.snapshot.lose(now, Reason::Revoked);
         out.push(Action::Announce(transition));
         // Nobody holds it and nobody can before `ends_at`: the store forgot.
         self.former = (led && holder.is_none()).then_some(tenure);
-        if let Some(holder) = holder {
-            self.see(holder.epoch);
-        }
         self.after_loss(now, tenure, out);
     }
 

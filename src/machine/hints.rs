@@ -26,7 +26,7 @@ impl Machine {
                 if Some(epoch) < known {
                     return;
                 }
-                self.name_leader(now, None, out);
+                self.name_leader(now, None, None, out);
                 // What an earlier release asked for is over.
                 self.defer_until = match prefer {
                     Some(node) if node != self.settings.node => {

@@ -160,9 +160,10 @@ impl Snapshot {
         }
     }
 
-    /// Lets everything run out that has by `now`. The machine and every reader go
-    /// through this one function, so that they cannot disagree.
-    pub(super) fn settle(&mut self, now: Moment) -> Option<Transition> {
+    /// Lets everything run out that has by `now`, and returns the event that this is.
+    /// The machine and every reader go through this one function, so that they cannot
+    /// disagree.
+    pub fn settle(&mut self, now: Moment) -> Option<Transition> {
         let due = self.changes_at()?;
         if now < due {
             return None;
@@ -214,6 +215,7 @@ impl Snapshot {
             epoch: own.or(other.map(|holder| holder.epoch)),
             leader: other.map(|holder| holder.profile.node.clone()),
             revision: self.revision,
+            after: Box::new(self.clone()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::snapshot::Snapshot;
 use super::state::State;
 use crate::lease::{Epoch, NodeId};
 use crate::time::Moment;
@@ -131,4 +132,7 @@ pub struct Transition {
     pub leader: Option<NodeId>,
     /// The snapshot's revision afterwards.
     pub revision: u64,
+    /// What the node knew right afterwards: at `at` this is the whole truth, however
+    /// late it is told.
+    pub after: Box<Snapshot>,
 }

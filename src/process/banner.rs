@@ -104,11 +104,11 @@ pub fn effective(config: &Config, json: bool) -> String {
         "listen": config.listen.to_string(),
         "allow-host": config.allow_hosts,
         "redis-wait": config.redis_wait,
+        "max-event-readers": config.max_event_readers,
         "state-dir": config.state_dir,
         "wait": optional(config.wait),
         "once": config.once,
         "status-every": optional(config.status_every),
-        "drain-timeout": short(config.drain_timeout).to_string(),
         "log-format": config.logging.format.as_str(),
         "log-level": config.logging.level.map_or("off".to_owned(), |level| level.to_string().to_lowercase()),
     });

@@ -42,7 +42,8 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Begins what the configuration and the environment ask for.
+    /// Begins what the configuration and the environment ask for; `parts` are those of
+    /// the hook in the drains of the elections.
     ///
     /// # Errors
     /// Where the system gives no thread, or the keys of the hook are gone since they were

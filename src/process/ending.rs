@@ -26,9 +26,10 @@ pub async fn stop(
     app: Option<Running>,
     signals: &mut Signals,
 ) -> Result<(), Exit> {
-    let drain = match config.drains() {
-        true => config.drain_timeout,
-        false => Duration::ZERO,
+    let drain = if config.drains() {
+        config.drain_timeout
+    } else {
+        Duration::ZERO
     };
     let stopped = within(drain + STOP_TIME, async {
         sidecar.stop().await;

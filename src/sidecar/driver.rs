@@ -136,18 +136,10 @@ impl Driver {
         calls: &mut FuturesUnordered<BoxFuture<'static, Input>>,
         waiting: &mut Vec<oneshot::Sender<Departure>>,
     ) -> bool {
-        let now = self.clock.now();
-        let mut actions = Vec::new();
         // A step that ends a tenure forgets it.
         let tenure = self.machine.snapshot().tenure;
+        let (now, actions) = self.turn(input);
         let free_at = tenure.map_or(now, |tenure| tenure.ends_at);
-        self.machine.step(now, input, &mut actions);
-        self.last_turn.store(now.as_nanos(), Ordering::Release);
-        if let Some(pulse) = &self.pulse {
-            pulse.heart.turned(pulse.which, now);
-        }
-        self.snapshots
-            .send_replace(Arc::new(self.machine.snapshot().clone()));
         let mut finished = false;
         for action in actions {
             match action {
@@ -168,15 +160,35 @@ impl Driver {
         finished
     }
 
+    /// Turns the machine and publishes, in one piece: a reader that finds a deadline
+    /// passed cannot be overtaken by a step that began before it (see `Published`).
+    /// Readers find in the history every event of the snapshot that they see.
+    fn turn(&mut self, input: Input) -> (Moment, Vec<Action>) {
+        let mut turned = Moment::default();
+        let mut actions = Vec::new();
+        self.snapshots.send_modify(|published| {
+            turned = self.clock.now();
+            self.machine.step(turned, input, &mut actions);
+            for action in &actions {
+                if let Action::Announce(transition) = action {
+                    self.history.add(transition, turned, self.clock.wall());
+                }
+            }
+            *published = Arc::new(self.machine.snapshot().clone());
+        });
+        self.last_turn.store(turned.as_nanos(), Ordering::Release);
+        if let Some(pulse) = &self.pulse {
+            pulse.heart.turned(pulse.which, turned);
+        }
+        (turned, actions)
+    }
+
     fn announce(
         &self,
         transition: &Transition,
         free_at: Moment,
         waiting: &mut Vec<oneshot::Sender<Departure>>,
     ) {
-        let late_by = self.clock.now().since(transition.at);
-        let at = self.clock.wall().before(late_by);
-        self.history.add(transition, at, &self.caller.profile.node);
         self.log(transition);
         if transition.kind == EventKind::Lost {
             let departure = match transition.reason {

@@ -9,7 +9,9 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::abstention::{Abstention, Abstentions};
 use super::calls::Caller;
 use super::driver::{Command, Departure};
-use super::history::{Entry, History};
+use super::events::Events;
+use super::history::{Entry, Next};
+use super::published::Published;
 use super::watch::Watch;
 use crate::lease::{ElectionName, Epoch, NodeId, Profile, Revision, StoreError, Timing, Validity};
 use crate::machine::{AppHealth, Percent, Snapshot, campaign_delay};
@@ -24,13 +26,11 @@ pub struct Election {
 
 pub(super) struct Shared {
     pub caller: Caller,
-    pub clock: Arc<dyn Clock>,
-    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub published: Published,
     pub commands: mpsc::Sender<Command>,
     pub abstentions: watch::Sender<Abstentions>,
     pub health: watch::Sender<Option<AppHealth>>,
     pub priority: Percent,
-    pub history: Arc<History>,
     pub last_turn: Arc<AtomicU64>,
     pub last_known: LastKnown,
 }
@@ -82,15 +82,20 @@ impl Election {
     /// The clock that this election's moments are read from.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
-        &*self.shared.clock
+        &*self.shared.published.clock
     }
 
     /// What this node knows, as of now: nothing in it has run out.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        // Taken before the clock is read: a moment later would be judged too kindly.
-        let snapshot = Arc::clone(&self.shared.snapshots.borrow());
-        snapshot.at(self.shared.clock.now())
+        self.now().0
+    }
+
+    /// What this node knows, and the moment that this is true of. Revisions read this
+    /// way never fall.
+    #[must_use]
+    pub fn now(&self) -> (Snapshot, Moment) {
+        self.shared.published.now()
     }
 
     /// Whether this node leads now. Ask again before each act; the answer ages.
@@ -102,8 +107,9 @@ impl Election {
     /// The token to write with, while this node leads.
     #[must_use]
     pub fn fence_token(&self) -> Option<Epoch> {
-        let snapshot = Arc::clone(&self.shared.snapshots.borrow());
-        snapshot.fence_token(self.shared.clock.now())
+        let snapshot = Arc::clone(&self.shared.published.snapshots.borrow());
+        // Read after the snapshot was: a moment before would be judged too kindly.
+        snapshot.fence_token(self.shared.published.clock.now())
     }
 
     /// Follows the election.
@@ -111,23 +117,41 @@ impl Election {
     /// # Errors
     /// Where the process has no file descriptor left for a timer.
     pub fn watch(&self) -> std::io::Result<Watch> {
-        Watch::new(
-            self.shared.snapshots.clone(),
-            Arc::clone(&self.shared.clock),
-        )
+        Watch::new(self.shared.published.clone())
+    }
+
+    /// Follows the election event by event, from the one after `revision`; that must be
+    /// a revision which this election has had.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptor left for a timer.
+    pub fn events(&self, revision: u64) -> std::io::Result<Events> {
+        let history = Arc::clone(&self.shared.published.history);
+        Ok(Events::new(self.watch()?, history, revision))
+    }
+
+    /// Whether the history tells of everything that followed a revision, which must
+    /// have been.
+    #[must_use]
+    pub fn remembers_since(&self, revision: u64) -> bool {
+        let (snapshot, _) = self.now();
+        let next = self.shared.published.history.next(revision);
+        revision <= snapshot.revision && !matches!(next, Next::Forgotten)
     }
 
     /// The last transitions, newest first.
     #[must_use]
     pub fn history(&self) -> Vec<Entry> {
-        self.shared.history.newest_first()
+        // What has run out unnoticed belongs to it.
+        let _ = self.now();
+        self.shared.published.history.newest_first()
     }
 
     /// When this node won its newest epoch, by its wall clock of that moment: the same
     /// at every reading, which a difference of two clocks is not.
     #[must_use]
     pub fn won_at(&self, epoch: Epoch) -> Option<UnixMs> {
-        self.shared.history.won_at(epoch)
+        self.shared.published.history.won_at(epoch)
     }
 
     /// When the election loop last turned.
@@ -201,7 +225,7 @@ impl Election {
     /// What the election loop last published, to be judged with the clock: unlike
     /// [`Self::watch`], every renewal is a change here.
     pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.shared.snapshots.clone()
+        self.shared.published.snapshots.clone()
     }
 
     pub(super) async fn stop(&self) {

@@ -1,30 +1,22 @@
 //! Waiting for the meaning of a snapshot to change, be it by an event or by time.
 
-use std::sync::Arc;
-
-use tokio::sync::watch;
-
+use super::published::Published;
 use crate::machine::Snapshot;
-use crate::time::{Alarm, Clock};
+use crate::time::Alarm;
 
 /// Follows one election. A deadline that passes is a change like any other, and is
 /// seen on time though the election loop be late.
 #[derive(Debug)]
 pub struct Watch {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    clock: Arc<dyn Clock>,
+    published: Published,
     alarm: Alarm,
     seen_revision: Option<u64>,
 }
 
 impl Watch {
-    pub(super) fn new(
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-        clock: Arc<dyn Clock>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn new(published: Published) -> std::io::Result<Self> {
         Ok(Self {
-            snapshots,
-            clock,
+            published,
             alarm: Alarm::new()?,
             seen_revision: None,
         })
@@ -35,7 +27,9 @@ impl Watch {
     /// newest counts. `None` when the election has ended.
     pub async fn changed(&mut self) -> Option<Snapshot> {
         loop {
-            let snapshot = self.snapshots.borrow_and_update().at(self.clock.now());
+            // Before the look: what is published after it wakes this watch again.
+            self.published.snapshots.mark_unchanged();
+            let (snapshot, _) = self.published.now();
             if self
                 .seen_revision
                 .is_none_or(|seen| seen < snapshot.revision)
@@ -54,13 +48,16 @@ impl Watch {
     }
 
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<()> {
+        let Published {
+            snapshots, clock, ..
+        } = &mut self.published;
         let Some(moment) = snapshot.changes_at() else {
-            return self.snapshots.changed().await.ok();
+            return snapshots.changed().await.ok();
         };
         tokio::select! {
-            changed = self.snapshots.changed() => changed.ok(),
+            changed = snapshots.changed() => changed.ok(),
             // Where the kernel refuses a timer, the loop's own wake-up remains.
-            _ = self.alarm.until(&*self.clock, moment) => Some(()),
+            _ = self.alarm.until(&**clock, moment) => Some(()),
         }
     }
 }

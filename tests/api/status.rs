@@ -111,7 +111,8 @@ fn a_node_without_its_store_is_alive_and_starting_and_not_ready() {
     node.post("/fence-token/validate", r#"{"token":1}"#)
         .problem(503, "backend-unavailable");
     node.get("/checkpoint").problem(503, "backend-unavailable");
-    let body = node.get("/").json();
+    let accept = [("Accept", "application/json")];
+    let body = request(node.api, "GET", "/", &accept, b"").json();
     assert_eq!(body["name"], "");
 }
 

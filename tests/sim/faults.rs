@@ -43,16 +43,16 @@ impl World {
                 self.tell(node, Stimulus::StepDown { cooldown, to });
             }
             FaultKind::AppCrash => self.crash_app(node),
+            FaultKind::Abstain => {
+                self.tell(node, Stimulus::Candidacy(false));
+                let (life, back) = (self.nodes[node].life, Stimulus::Candidacy(true));
+                self.queue.push(until, Event::Deliver(node, life, back));
+            }
             FaultKind::AppIll => {
                 if self.plan.has_health {
                     self.tell(node, Stimulus::Health(AppHealth::UNFIT));
                     self.grows_well(node, until);
                 }
-            }
-            FaultKind::Abstain => {
-                self.tell(node, Stimulus::Candidacy(false));
-                let (life, back) = (self.nodes[node].life, Stimulus::Candidacy(true));
-                self.queue.push(until, Event::Deliver(node, life, back));
             }
             FaultKind::CutRequests => self.nodes[node].cut_requests_until = until,
             FaultKind::CutReplies => self.nodes[node].cut_replies_until = until,

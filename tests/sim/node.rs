@@ -41,8 +41,8 @@ pub enum Stimulus {
     Hint(Hint),
     Drained(Epoch),
     AppEnded(Epoch),
-    Health(AppHealth),
     Candidacy(bool),
+    Health(AppHealth),
     StepDown {
         cooldown: Duration,
         to: Option<NodeId>,
@@ -502,8 +502,8 @@ impl World {
                 self.call(node, now, Call::Machine(call.0), Kind::Acquire, request);
             }
             Action::Observe { call } => {
-                let waits = self.plan.has_health || self.plan.priorities[node] < Percent::FULL;
-                if !self.nodes[node].abstains && !waits {
+                let waits = self.plan.priorities[node] < Percent::FULL;
+                if !self.nodes[node].abstains && !waits && !self.plan.has_health {
                     self.oracle
                         .fail(|| format!("sanity: node {node}, a candidate, only looks"));
                 }
@@ -568,15 +568,15 @@ impl World {
             self.oracle
                 .fail(|| format!("sanity: acquired because of {:?}", transition.reason));
         }
+        if self.nodes[node].abstains {
+            self.oracle
+                .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
+        }
         let health = self.nodes[node].machine.as_ref();
         let health = health.and_then(|machine| machine.snapshot().health);
         if health.is_some_and(|health| !health.healthy) {
             self.oracle
                 .fail(|| format!("sanity: node {node} leads with an app that is not well"));
-        }
-        if self.nodes[node].abstains {
-            self.oracle
-                .fail(|| format!("node {node} leads under {epoch} and is no candidate"));
         }
         self.begins_to_lead(node, epoch);
         if self.plan.drains {
