@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, statat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::StoreError;
@@ -320,18 +319,13 @@ impl Folder {
     ///
     /// Whatever is numbered above `head` may be about to be committed and stays. A
     /// file that is not, and that `head` does not name, can never come in force:
-    /// its head is gone. All of it happens in the one folder that was opened: another
-    /// that is put in its place meanwhile, a restored copy say, may need a file of the
-    /// same name.
+    /// its head is gone. The names are read before `head` is seen to stand, so that
+    /// a process that slept here finds nothing of a folder made anew.
     pub(super) fn tidy(&self, head: &Head, checkpoint: Option<Version>) {
-        let Ok(folder) = File::open(&self.path) else {
+        let Ok(names) = names_in(&self.path) else {
             return;
         };
-        // The names are read before the head is seen to stand: what comes later is newer.
-        let Ok(names) = names_of(&folder) else {
-            return;
-        };
-        if statat(&folder, head.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_err() {
+        if !self.is_head(head).unwrap_or(false) {
             return;
         }
         for name in names {
@@ -345,21 +339,10 @@ impl Folder {
                 _ => false,
             };
             if dead {
-                let _ = unlinkat(&folder, name, AtFlags::empty());
+                let _ = fs::remove_file(self.path.join(name));
             }
         }
     }
-}
-
-/// The names in an open folder that may be ours.
-fn names_of(folder: &File) -> rustix::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        if let Ok(name) = entry?.file_name().to_str() {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 impl Head {
