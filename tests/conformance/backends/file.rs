@@ -26,6 +26,26 @@ impl File {
         self.directory.path().join(format!("{election}.d"))
     }
 
+    /// Waits until nothing is left to tidy up: an operator puts no copy in the place of a
+    /// folder that is being worked in.
+    async fn settled(&self, election: &ElectionName) {
+        for _ in 0..1000 {
+            let names = std::fs::read_dir(self.record_of(election)).unwrap();
+            let names: Vec<String> = names
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            let head = names.iter().find(|name| name.starts_with("head."));
+            let named = |name: &String| {
+                let version = name.strip_suffix(".json");
+                version.is_none_or(|version| head.is_some_and(|head| head.contains(version)))
+            };
+            if names.iter().all(named) {
+                return;
+            }
+            tenure::time::pause(Duration::from_millis(2)).await;
+        }
+    }
+
     fn unused(&self) -> PathBuf {
         self.aside.path().join(format!("{:x}", fastrand::u64(..)))
     }
@@ -75,6 +95,7 @@ impl Fixture for File {
     }
 
     async fn restore(&self, election: &ElectionName, backup: &Backup) {
+        self.settled(election).await;
         let fresh = self.unused();
         copy(backup.downcast_ref::<PathBuf>().unwrap(), &fresh);
         self.wipe(election).await;
