@@ -1,6 +1,7 @@
 # make lab      the failover lab on a directory: needs nothing but cargo
 # make lab-redis  the same on a Redis server that it starts and stops itself
 # make test     every test, against real servers and processes
+# make test-docker  the image and the compose files, on a real Docker engine
 # make check    formatting, clippy with warnings denied, shellcheck, documentation
 # make bench    every figure that the documentation names, measured here
 # LAB='…' passes flags on:  make lab LAB='--nodes 5 --rounds 3'
@@ -9,7 +10,7 @@
 TENURE = target/debug/tenure
 LAB =
 
-.PHONY: lab lab-redis build test check bench install
+.PHONY: lab lab-redis build image test test-docker check bench install
 
 build:
 	@.ci/need cc
@@ -31,6 +32,14 @@ test:
 	@.ci/etcd-3.5
 	@.ci/schemathesis
 	cargo test --all-features
+
+# Needs an engine that runs; with CI=true it installs and starts one, and stops it.
+test-docker:
+	@.ci/need python3
+	python3 -B tests/docker
+
+image:
+	docker build --target tenure --tag tenure:local .
 
 check:
 	@.ci/need cc shellcheck

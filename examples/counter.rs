@@ -1,4 +1,5 @@
-//! An app beside its Tenure sidecar: while it leads, it counts, five a second.
+//! An app beside its Tenure sidecar: while it leads, it counts, five a second
+//! or every TICK_MS.
 //!
 //! ```sh
 //! tenure run --backend redis & cargo run --example counter     # beside a sidecar
@@ -13,11 +14,13 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-const TICK: Duration = Duration::from_millis(200);
+const TICK_MS: u64 = 200;
 
 fn main() {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let sidecar = Sidecar::at(given("TENURE_API"));
+    let tick_ms = given("TICK_MS").and_then(|text| text.parse().ok());
+    let tick = Duration::from_millis(tick_ms.unwrap_or(TICK_MS));
+    let sidecar = Sidecar::at(given("TENURE_API"), tick);
     // Given by `tenure run -- counter`: leader by birth, and nothing after that.
     let born = given("TENURE_FENCE_TOKEN");
     let mut followed = None;
@@ -37,7 +40,7 @@ fn main() {
             }
             _ => {}
         }
-        sleep(TICK);
+        sleep(tick);
     }
 }
 
@@ -61,10 +64,11 @@ struct Answer {
 struct Sidecar {
     url: String,
     client: ureq::Agent,
+    tick: Duration,
 }
 
 impl Sidecar {
-    fn at(url: Option<String>) -> Self {
+    fn at(url: Option<String>, tick: Duration) -> Self {
         let settings = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(5)))
             .http_status_as_error(false)
@@ -73,6 +77,7 @@ impl Sidecar {
         Self {
             url: url.unwrap_or_else(|| "http://127.0.0.1:4040".to_owned()),
             client: settings.into(),
+            tick,
         }
     }
 
@@ -101,7 +106,7 @@ impl Sidecar {
                 "leader epoch={token} counter={value} lease_left={}ms",
                 now.left
             );
-            sleep(TICK);
+            sleep(self.tick);
         }
     }
 

@@ -8,6 +8,7 @@ use super::output::Output;
 use crate::child::Running;
 use crate::config::{Config, LogFormat};
 use crate::exit::Exit;
+use crate::machine::{EventKind, Reason};
 use crate::sidecar::{Election, Sidecar};
 use crate::time::within;
 
@@ -31,6 +32,8 @@ pub async fn stop(
     } else {
         Duration::ZERO
     };
+    let led = sidecar.elections().iter().filter(|each| each.is_leader());
+    let led: Vec<Election> = led.cloned().collect();
     let stopped = within(drain + STOP_TIME, async {
         sidecar.stop().await;
         if let Some(app) = &app {
@@ -38,8 +41,9 @@ pub async fn stop(
         }
     });
     tokio::select! {
-        stopped = stopped => if stopped.is_none() {
-            tracing::warn!("the lease could not be given back in time; it will run out");
+        stopped = stopped => match stopped {
+            Some(()) => tell_handovers(&led, config),
+            None => tracing::warn!("the lease could not be given back in time; it will run out"),
         },
         number = signals.next() => {
             if let Some(app) = &app {
@@ -49,6 +53,22 @@ pub async fn stop(
         }
     }
     Ok(())
+}
+
+/// For whoever tries a failover out: how this end differs from a crash.
+fn tell_handovers(led: &[Election], config: &Config) {
+    let ttl = humantime::format_duration(config.timing.ttl());
+    for election in led {
+        let history = election.history();
+        let end = history.iter().find(|entry| entry.event == EventKind::Lost);
+        if end.is_some_and(|entry| entry.reason == Reason::Released) {
+            tracing::info!(
+                election = %election.name(),
+                "handed over: another node can lead at once; after a crash (docker kill, \
+                 SIGKILL) the others would wait for the lease's end, up to {ttl}"
+            );
+        }
+    }
 }
 
 /// The first of what ends a run: a signal, `--wait` in vain, `--once` and done.
