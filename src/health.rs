@@ -58,6 +58,8 @@ pub struct Prober {
     verdict: Verdict,
     elections: Vec<Election>,
     ailments: watch::Sender<u64>,
+    /// Whether there is an app to ask; there always is one where this node does not run it.
+    runs: Option<watch::Receiver<bool>>,
 }
 
 /// What the answers so far come to.
@@ -66,6 +68,8 @@ struct Verdict {
     health: AppHealth,
     failures: u32,
     allowed: NonZeroU32,
+    /// It has answered well once: until then a command that was just started is starting.
+    known: bool,
 }
 
 impl Verdict {
@@ -75,6 +79,18 @@ impl Verdict {
             health: AppHealth::UNFIT,
             failures: 0,
             allowed,
+            known: true,
+        }
+    }
+
+    /// Of a command that runs only while this node leads: nothing speaks against it before
+    /// it is started, nor while it starts.
+    fn of_command(allowed: NonZeroU32) -> Self {
+        Self {
+            health: AppHealth::fit(Percent::FULL),
+            failures: 0,
+            allowed,
+            known: false,
         }
     }
 
@@ -82,12 +98,13 @@ impl Verdict {
     fn hear(&mut self, score: Option<Percent>) {
         match score {
             Some(score) => {
+                self.known = true;
                 self.failures = 0;
                 self.health = AppHealth::fit(score);
             }
             None => {
                 self.failures = self.failures.saturating_add(1);
-                if self.failures >= self.allowed.get() {
+                if self.known && self.failures >= self.allowed.get() {
                     self.health = AppHealth::UNFIT;
                 }
             }
@@ -105,6 +122,17 @@ impl Prober {
             verdict: Verdict::new(check.failures),
             elections: elections.to_vec(),
             ailments: watch::channel(0).0,
+            runs: None,
+        }
+    }
+
+    /// The same, of an app that this node runs itself, and only now and then.
+    #[must_use]
+    pub fn while_runs(self, runs: watch::Receiver<bool>) -> Self {
+        Self {
+            verdict: Verdict::of_command(self.verdict.allowed),
+            runs: Some(runs),
+            ..self
         }
     }
 
@@ -118,19 +146,47 @@ impl Prober {
     /// Asks for ever.
     pub async fn run(mut self) {
         loop {
-            let begun = BootClock.now();
-            let answer = self.ask().await;
-            let before = self.verdict.health;
-            self.verdict.hear(answer);
-            let after = self.verdict.health;
-            for election in &self.elections {
-                election.set_health(after);
+            self.until_it_runs().await;
+            let mut runs = self.runs.clone();
+            tokio::select! {
+                () = self.look() => {}
+                // What it answers while it stops says nothing of the next one.
+                () = stops(&mut runs) => {}
             }
-            if before.healthy && !after.healthy {
-                self.ailments.send_modify(|count| *count += 1);
-            }
-            let took = BootClock.now().since(begun);
-            pause(self.every.saturating_sub(took)).await;
+        }
+    }
+
+    /// One question, and the pause until the next.
+    async fn look(&mut self) {
+        let begun = BootClock.now();
+        let answer = self.ask().await;
+        let before = self.verdict.health;
+        self.verdict.hear(answer);
+        let after = self.verdict.health;
+        if before.healthy && !after.healthy {
+            // Before leadership ends of it, so that it is not taken for an app that was
+            // merely asked to stop.
+            self.ailments.send_modify(|count| *count += 1);
+        }
+        self.tell(after);
+        let took = BootClock.now().since(begun);
+        pause(self.every.saturating_sub(took)).await;
+    }
+
+    async fn until_it_runs(&mut self) {
+        let Some(runs) = &mut self.runs else { return };
+        if !*runs.borrow_and_update() {
+            self.verdict = Verdict::of_command(self.verdict.allowed);
+            let health = self.verdict.health;
+            let runs = runs.clone();
+            self.tell(health);
+            begins(runs).await;
+        }
+    }
+
+    fn tell(&self, health: AppHealth) {
+        for election in &self.elections {
+            election.set_health(health);
         }
     }
 
@@ -153,6 +209,24 @@ impl Prober {
                 None
             }
         }
+    }
+}
+
+/// Waits until the app runs; for ever, where nobody will start it any more.
+async fn begins(mut runs: watch::Receiver<bool>) {
+    if runs.wait_for(|runs| *runs).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Waits until the app is gone; for ever, where it is not this node's to run.
+async fn stops(runs: &mut Option<watch::Receiver<bool>>) {
+    let gone = match runs {
+        Some(runs) => runs.wait_for(|runs| !*runs).await.is_ok(),
+        None => false,
+    };
+    if !gone {
+        std::future::pending().await
     }
 }
 
@@ -188,6 +262,19 @@ mod tests {
         assert!(!verdict.health.healthy, "three in a row");
         verdict.hear(good);
         assert!(verdict.health.healthy, "well again at once");
+    }
+
+    #[test]
+    fn a_command_that_starts_is_given_time_until_its_first_good_answer() {
+        let mut verdict = Verdict::of_command(NonZeroU32::new(2).unwrap());
+        for _ in 0..9 {
+            verdict.hear(None);
+        }
+        assert!(verdict.health.healthy, "it was starting");
+        verdict.hear(Some(Percent::FULL));
+        verdict.hear(None);
+        verdict.hear(None);
+        assert!(!verdict.health.healthy, "two in a row");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 mod address;
+mod app;
 mod banner;
 mod beside;
 mod ending;
@@ -20,6 +21,7 @@ mod telling;
 pub use banner::effective;
 
 use address::Addresses;
+use app::Concerns;
 use banner::Banner;
 use beside::Beside;
 use ending::{Signals, until_end};
@@ -30,12 +32,12 @@ use telling::tell_status;
 use crate::api::{Admission, Shared};
 use crate::backend::Store;
 use crate::bearer::TokenFile;
-use crate::child::{self, Running, Setup};
+use crate::child::Running;
 use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
 use crate::lease::{Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
-use crate::sidecar::{Options, Part, Sidecar, StartError};
+use crate::sidecar::{Options, Sidecar, StartError};
 use crate::systemd::{ServiceManager, watchdog};
 use crate::time::{BootClock, Clock};
 
@@ -174,13 +176,12 @@ impl Prepared {
             api: &api.url,
             probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
-        let (hooks, apps) = drains(&sidecar, config);
-        let app = match run_app(&sidecar, config, &api.url, apps) {
-            Ok(app) => app,
+        let concerns = match Concerns::begin(&sidecar, config, &api.url) {
+            Ok(concerns) => concerns,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };
         said(config, output).say(banner.text().into_bytes());
-        let report = app.as_ref().map(Running::report);
+        let report = concerns.running.as_ref().map(Running::report);
         let admission = Admission {
             allow_hosts: config.listeners.allow_hosts.clone(),
             tokens: tokens.clone(),
@@ -203,7 +204,13 @@ impl Prepared {
                 return refuse(&[Problem::new(format!("no thread for the API: {error}"))]);
             }
         };
-        let beside = match Beside::start(&sidecar, &shared, config, hooks, manager) {
+        let Concerns {
+            hook_parts,
+            prober,
+            running: app,
+        } = concerns;
+        let told = (hook_parts, prober, manager);
+        let beside = match Beside::start(&sidecar, &shared, config, told) {
             Ok(beside) => beside,
             Err(problem) => return refuse(&[problem]),
         };
@@ -234,47 +241,6 @@ fn said<'a>(config: &Config, output: &'a Output) -> &'a Outlet {
         Some(_) => &output.err,
         None => &output.out,
     }
-}
-
-/// Who has to be done before a lease is given back: the hooks of all elections first,
-/// which ask the apps to drain, then the app that is run.
-fn drains(sidecar: &Sidecar, config: &Config) -> (Vec<Part>, Vec<Part>) {
-    let (mut hooks, mut apps) = (Vec::new(), Vec::new());
-    let count = usize::from(config.hook.is_some()) + usize::from(config.app.is_some());
-    for election in sidecar.elections() {
-        let mut parts = election.drained_by(count).into_iter();
-        if config.hook.is_some() {
-            hooks.extend(parts.next());
-        }
-        apps.extend(parts.next());
-    }
-    (hooks, apps)
-}
-
-/// Begins to run the app, where there is one. Without one, the first process of a
-/// container has the dead to bury all the same.
-fn run_app(
-    sidecar: &Sidecar,
-    config: &Config,
-    api_url: &str,
-    parts: Vec<Part>,
-) -> std::io::Result<Option<Running>> {
-    let first = sidecar.elections().first().zip(parts.into_iter().next());
-    let (Some(app), Some((election, part))) = (&config.app, first) else {
-        if rustix::process::getpid().is_init() {
-            tokio::spawn(child::reap_orphans());
-        }
-        return Ok(None);
-    };
-    let setup = Setup {
-        app: app.clone(),
-        election: election.clone(),
-        part,
-        api_url: api_url.to_owned(),
-        drain_timeout: config.drain_timeout,
-        once: config.once,
-    };
-    Running::start(setup).map(Some)
 }
 
 fn start(

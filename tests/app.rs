@@ -10,7 +10,11 @@ mod http;
 mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/called_app.rs"]
+mod web_app;
 
+#[path = "app/beside.rs"]
+mod beside;
 #[path = "app/codes.rs"]
 mod codes;
 #[path = "app/crashes.rs"]

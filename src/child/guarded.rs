@@ -49,6 +49,10 @@ impl Guarded {
         }
         let child = command
             .env_remove("TENURE_CONFIG")
+            // Systemd watches over the sidecar: the app's word must not stand for it.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .env("TENURE_FENCE_TOKEN", tenure.epoch.to_string())
             .env("TENURE_API", &setup.api_url)
             .env("TENURE_ELECTION", setup.election.name().as_str())

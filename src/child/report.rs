@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// The app, as `/status` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -22,6 +23,7 @@ pub struct Status {
 #[derive(Debug, Default)]
 pub struct Report {
     state: Mutex<(Status, bool)>,
+    runs: watch::Sender<bool>,
 }
 
 impl Report {
@@ -32,9 +34,12 @@ impl Report {
     }
 
     pub(super) fn starting(&self) {
-        let (status, ended_by_itself) = &mut *self.lock();
-        status.running = true;
-        status.restarts += u64::from(std::mem::take(ended_by_itself));
+        {
+            let (status, ended_by_itself) = &mut *self.lock();
+            status.running = true;
+            status.restarts += u64::from(std::mem::take(ended_by_itself));
+        }
+        self.runs.send_replace(true);
     }
 
     pub(super) fn started(&self, pid: rustix::process::Pid) {
@@ -46,9 +51,18 @@ impl Report {
     }
 
     pub(super) fn gone(&self) {
-        let status = &mut self.lock().0;
-        status.pid = None;
-        status.running = false;
+        {
+            let status = &mut self.lock().0;
+            status.pid = None;
+            status.running = false;
+        }
+        self.runs.send_replace(false);
+    }
+
+    /// Whether there is an app, for whoever asks it how it is.
+    #[must_use]
+    pub fn runs(&self) -> watch::Receiver<bool> {
+        self.runs.subscribe()
     }
 
     pub(super) fn trouble(&self, trouble: Option<String>) {

@@ -24,6 +24,9 @@ pub struct Setup {
     pub api_url: String,
     /// For how long the app may stop when leadership is given up.
     pub drain_timeout: Duration,
+    /// Rises each time that the app turns out to be unhealthy, where it is to be started
+    /// anew then.
+    pub ailments: Option<watch::Receiver<u64>>,
     /// One tenure is enough.
     pub once: bool,
 }

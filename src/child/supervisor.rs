@@ -137,7 +137,7 @@ impl Supervisor {
                     .app_ended(tenure.epoch, election.timing().ttl())
                     .await;
                 self.report.gone();
-                election.drained(tenure.epoch).await;
+                self.setup.part.done(tenure.epoch).await;
                 return Ending::ByItself(next);
             }
         };
@@ -182,12 +182,10 @@ impl Supervisor {
                 }
                 _ = self.deaths.recv() => { tree::reap(|pid, _| run.guarded.buried(pid)); }
                 Ok(()) = self.aborted.changed() => {}
-                // A hook that asks the app to drain has its answer first.
-                () = self.setup.part.turn(run.tenure.epoch), if run.leaves => {
-                    run.leaves = false;
-                    let now = self.now();
-                    run.guarded.stop(now + self.setup.drain_timeout);
+                () = self.setup.part.turn(run.tenure.epoch), if run.waits_since.is_some() => {
+                    self.follow(run);
                 }
+                () = ailing(&mut self.setup.ailments), if run.next.is_none() => self.ailed(run),
                 signal = self.forwarded.next() => run.guarded.signal(signal),
                 _ = self.alarm.until(clock.clock(), overdue_at), if !run.overdue => {
                     run.overdue = true;
@@ -208,7 +206,7 @@ impl Supervisor {
                 run.guarded.prolong(&tenure);
                 if snapshot.role != Role::Leading {
                     run.asked = true;
-                    run.leaves = true;
+                    self.stop_in_turn(run, now);
                 }
             }
             // Lost: the guard knows when all must be over, and that may be sooner.
@@ -218,6 +216,27 @@ impl Supervisor {
                 run.guarded.stop(now + budget);
             }
         }
+    }
+
+    /// Whoever drains before the app is stopped goes first, and takes of the time for both;
+    /// but the app is left what it is left when a lease is lost.
+    fn stop_in_turn(&self, run: &mut Run, now: Moment) {
+        let since = *run.waits_since.get_or_insert(now);
+        if self.setup.part.is_turn(run.tenure.epoch) {
+            run.waits_since = None;
+            let limit = self.setup.drain_timeout;
+            let least = self.setup.election.timing().stop_budget().min(limit);
+            let kill_at = (since + limit).max(now + least);
+            run.guarded.stop(kill_at);
+        }
+    }
+
+    /// The app turned out to be unhealthy: it ends of that, as if by itself.
+    fn ailed(&mut self, run: &mut Run) {
+        let ran = self.now().since(run.since);
+        tracing::warn!(election = %self.setup.election.name(), "the app is unhealthy: starting it anew");
+        let next = self.ended_by_itself(&run.tenure, ran, Ended::Signal(15));
+        run.next = Some(next);
     }
 
     async fn take(&mut self, run: &mut Run, word: FromGuard) {
@@ -328,10 +347,10 @@ struct Run {
     group: Option<Pid>,
     /// It is being stopped: its end is not its own.
     asked: bool,
-    /// Leadership is given up in order, and the app is not told to stop yet.
-    leaves: bool,
     /// What follows its end, where that was its own.
     next: Option<Next>,
+    /// Leadership is given up since then, and others drain before the app is stopped.
+    waits_since: Option<Moment>,
     /// The guard was killed because it hung.
     overdue: bool,
 }
@@ -345,10 +364,21 @@ impl Run {
             began: false,
             group: None,
             asked: false,
-            leaves: false,
             next: None,
+            waits_since: None,
             overdue: false,
         }
+    }
+}
+
+/// The app turned out to be unhealthy and is to be started anew.
+async fn ailing(ailments: &mut Option<watch::Receiver<u64>>) {
+    let ailed = match ailments {
+        Some(ailments) => ailments.changed().await.is_ok(),
+        None => false,
+    };
+    if !ailed {
+        std::future::pending().await
     }
 }
 

@@ -10,23 +10,26 @@ use crate::machine::Percent;
 
 impl Reader<'_> {
     pub(super) fn app_health(&mut self) -> Option<HealthCheck> {
+        if self.raw.get("app-health").is_none() {
+            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
+            self.useless(&names, "--app-health");
+            return None;
+        }
         let url = self.read("app-health", plain_http);
         let every = self.read("app-health-every", positive);
         let failures = self.read("app-health-failures", |text| {
             let wrong = |_| Problem::new("it is no whole number from 1 on");
             text.parse().map_err(wrong)
         });
+        let runs_command = !self.raw.command.is_empty();
         let on_unhealthy = self.read("on-unhealthy", |text| match text {
             "stepdown" => Ok(OnUnhealthy::StepDown),
+            "restart" if runs_command => Ok(OnUnhealthy::Restart),
             "restart" => Err(Problem::new(
-                "there is no command to start anew: this version runs none; use stepdown",
+                "there is no command to start anew; give one after --, or use stepdown",
             )),
             _ => Err(Problem::new("it is stepdown or restart")),
         });
-        if self.raw.get("app-health").is_none() {
-            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
-            self.useless(&names, "--app-health");
-        }
         Some(HealthCheck {
             url: url?,
             every: every.unwrap_or(Duration::from_secs(1)),

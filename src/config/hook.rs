@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Problem, Reader, duration, switch};
+use super::{Problem, Reader, Source, duration, switch};
 use crate::hook::{Hook, Secrets};
 
 impl Reader<'_> {
@@ -42,7 +42,9 @@ impl Reader<'_> {
 
     /// A setting that means nothing without another one is a mistake.
     pub(super) fn useless(&mut self, names: &[&str], without: &str) {
-        for given in names.iter().filter_map(|name| self.raw.get(name)) {
+        let given = names.iter().filter_map(|name| self.raw.get(name));
+        // Only flags: a file or an environment may serve several sidecars.
+        for given in given.filter(|given| given.source == Source::Flag) {
             let text = format!("{given}: it means nothing without {without}; add that");
             self.problems.push(Problem::new(text));
         }

@@ -52,8 +52,7 @@ impl Beside {
         sidecar: &Sidecar,
         shared: &Shared,
         config: &Config,
-        parts: Vec<Part>,
-        manager: Option<ServiceManager>,
+        (parts, prober, manager): (Vec<Part>, Option<Prober>, Option<ServiceManager>),
     ) -> Result<Self, Problem> {
         let phase = watch::Sender::new(Phase::Running);
         let mut jobs = Jobs::default();
@@ -63,9 +62,7 @@ impl Beside {
             jobs.hooks = Some(hooks.map_err(of_file)?);
             jobs.goodbye = hook.timeout;
         }
-        if let Some(check) = &config.app_health {
-            jobs.prober = Some(Prober::new(check, sidecar.elections()));
-        }
+        jobs.prober = prober;
         jobs.supervised = manager.map(|manager| Supervised {
             manager,
             elections: sidecar.elections().to_vec(),

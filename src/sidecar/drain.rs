@@ -49,6 +49,14 @@ impl Part {
         let _ = done.wait_for(earlier).await;
     }
 
+    /// Whether all parts before this one are done with the leadership of that epoch.
+    #[must_use]
+    pub fn is_turn(&self, epoch: Epoch) -> bool {
+        let done = self.done.borrow();
+        let mut earlier = done.iter().take(self.index);
+        earlier.all(|done| *done >= Some(epoch))
+    }
+
     /// This part is done with the leadership of that epoch.
     pub async fn done(&self, epoch: Epoch) {
         let mut all = false;

@@ -5,7 +5,7 @@ use tenure::lease::{
 };
 
 use super::redis_server::RedisServer;
-use super::sentinel_set::caught_up;
+use super::sentinel_set::{caught_up, heard};
 use super::{CALL, bid, claim, election, store_that_waits, win};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ fn pair() -> (RedisServer, RedisServer) {
     let port = master.port().to_string();
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
     caught_up(&replica);
+    heard(&master, 1);
     (master, replica)
 }
 

@@ -183,13 +183,20 @@ impl RedisCluster {
         })
     }
 
-    /// A replica of that master.
+    /// A replica of that master, in step with it: it can be promoted at once.
     pub fn replica_of(&self, master: usize) -> usize {
-        wait_for("a replica", || {
+        wait_for("a replica in step", || {
             let told = self.nodes[master].command(&["CLUSTER", "NODES"]);
             let mine = |line: &&str| line.contains("slave") && line.contains(&self.ids[master]);
             let id = told.text().lines().find(mine)?.split_whitespace().next()?;
-            self.ids.iter().position(|known| known == id)
+            let replica = self.ids.iter().position(|known| known == id)?;
+            let info = self.nodes[replica].command(&["INFO", "replication"]);
+            let follows = info.text().contains("master_link_status:up");
+            // Right after its first copy the master hears nothing of it yet.
+            let mut raw = self.nodes[master].raw();
+            raw.command(&["PUBLISH", "probe", "x"]);
+            let heard = raw.command(&["WAIT", "1", "1000"]);
+            (follows && heard != Reply::Number(0)).then_some(replica)
         })
     }
 

@@ -90,6 +90,7 @@ impl SentinelSet {
         for replica in &servers[1..] {
             caught_up(replica);
         }
+        heard(&servers[0], shape.replicas);
         let conf = conf(servers[0].port(), shape.down_after);
         let sentinels = (0..3).map(|_| RedisServer::start_sentinel(&conf)).collect();
         let set = Self {
@@ -231,6 +232,19 @@ pub fn caught_up(replica: &RedisServer) {
     wait_for("a replica in step", || {
         let up = info(replica, "replication", "master_link_status")? == "up";
         up.then_some(())
+    });
+}
+
+/// Waits until a master hears of so many replicas what they have: right after their
+/// first copy it counts none of them.
+pub fn heard(master: &RedisServer, replicas: usize) {
+    let replicas = i64::try_from(replicas).unwrap();
+    wait_for("replicas that acknowledge", || {
+        let mut raw = master.raw();
+        // Replicated like a write, and no write.
+        raw.command(&["PUBLISH", "probe", "x"]);
+        let heard = raw.command(&["WAIT", &replicas.to_string(), "1000"]);
+        (heard == Reply::Number(replicas)).then_some(())
     });
 }
 
