@@ -30,8 +30,6 @@ mod leadership;
 mod listeners;
 #[path = "api/metrics.rs"]
 mod metrics;
-#[path = "api/openapi.rs"]
-mod openapi;
 #[path = "api/page.rs"]
 mod page;
 #[path = "api/status.rs"]

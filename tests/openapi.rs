@@ -1,5 +1,13 @@
 //! `/openapi.json` against the code: the routes, their methods, the members of their
-//! answers; and schemathesis, which asks whatever the document allows and forbids.
+//! answers; and schemathesis, which asks whatever the document allows and forbids, and
+//! would disturb every test beside it.
+#![cfg(feature = "file")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/process.rs"]
+mod process;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,9 +16,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::http::request;
-use super::process::{Killed, Node, file_url};
-use super::{Alone, Pair};
+use http::request;
+use process::{Killed, Node, file_url};
+use tempfile::TempDir;
+
+/// A lease that no test outlasts.
+const LONG: &[&str] = &["--ttl", "30s"];
+
+fn leader() -> (Node, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Node::leading(&file_url(dir.path()), LONG), dir)
+}
 
 fn document(node: &Node) -> Value {
     node.get("/openapi.json").json()
@@ -34,8 +50,8 @@ fn operations(document: &Value) -> Vec<(String, BTreeSet<String>)> {
 
 #[test]
 fn the_routes_and_methods_are_those_that_are_served() {
-    let alone = Alone::new(&[]);
-    let all = operations(&document(&alone.node));
+    let (node, _dir) = leader();
+    let all = operations(&document(&node));
     assert!(all.len() > 20, "{all:?}");
     for (path, mut methods) in all {
         // What GET answers, HEAD does.
@@ -43,7 +59,7 @@ fn the_routes_and_methods_are_those_that_are_served() {
             methods.insert("HEAD".to_owned());
         }
         let path = path.replace("{name}", "default");
-        let reply = request(alone.node.api, "BREW", &path, &[], b"");
+        let reply = request(node.api, "BREW", &path, &[], b"");
         reply.problem(405, "method-not-allowed");
         let allowed = reply.header("allow").unwrap_or_default();
         let allowed: BTreeSet<String> = allowed.split(',').map(ToOwned::to_owned).collect();
@@ -53,8 +69,8 @@ fn the_routes_and_methods_are_those_that_are_served() {
 
 #[test]
 fn every_election_route_is_there_under_both_prefixes() {
-    let alone = Alone::new(&[]);
-    let document = document(&alone.node);
+    let (node, _dir) = leader();
+    let document = document(&node);
     let prefix = "/elections/{name}";
     for path in document["paths"].as_object().unwrap().keys() {
         if let Some(bare) = path.strip_prefix(prefix) {
@@ -98,13 +114,14 @@ fn told(value: &Value) -> BTreeSet<String> {
 
 #[test]
 fn what_is_answered_has_exactly_the_members_that_are_described() {
-    let pair = Pair::new(&[]);
-    let document = document(&pair.leader);
+    let (leader, dir) = leader();
+    let follower = Node::following(&file_url(dir.path()), LONG);
+    let document = document(&leader);
     let schema = |path: &str| {
         let answer = &document["paths"][path]["get"]["responses"]["200"];
         answer["content"]["application/json"]["schema"].clone()
     };
-    for node in [&pair.leader, &pair.follower] {
+    for node in [&leader, &follower] {
         for path in ["/", "/status", "/livez", "/readyz"] {
             let json = [("Accept", "application/json")];
             let answer = request(node.api, "GET", path, &json, b"").json();
@@ -126,10 +143,10 @@ fn what_is_answered_has_exactly_the_members_that_are_described() {
             assert_eq!(described, told(&list[0]), "{path}");
         }
     }
-    let leader = pair.leader.get("/leader").json();
-    assert_eq!(members(&document, &schema("/leader")), told(&leader));
-    let follower = pair.follower.get("/follower").json();
-    assert_eq!(members(&document, &schema("/follower")), told(&follower));
+    let leads = leader.get("/leader").json();
+    assert_eq!(members(&document, &schema("/leader")), told(&leads));
+    let follows = follower.get("/follower").json();
+    assert_eq!(members(&document, &schema("/follower")), told(&follows));
 }
 
 /// Longer than it takes beside every other test.
@@ -144,7 +161,7 @@ fn schemathesis_finds_nothing() {
     let written = node.put(&[("Fence-Token", &token)], b"state");
     assert_eq!(written.status, 204);
     let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/schemathesis.toml");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi/schemathesis.toml");
     let log = dir.path().join("log");
     let mut command = Command::new(build.join("schemathesis/bin/schemathesis"));
     command
