@@ -44,6 +44,7 @@ impl File {
             }
             tenure::time::pause(Duration::from_millis(2)).await;
         }
+        panic!("{election} is never tidied up");
     }
 
     fn unused(&self) -> PathBuf {
