@@ -1,0 +1,343 @@
+//! What a member must not forget, in one file: its vote, the log, the newest snapshot.
+//!
+//! Each change is on disk when it is told done. The file is checked as a whole when it is
+//! opened; a member whose file is damaged does not take part, for it may have voted.
+
+use std::io;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::{
+    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::first_start::FirstStart;
+use super::types::{Entry, LogId, SnapshotMeta, Vote};
+use crate::peers::{DiskId, Identity};
+
+/// The log: index to entry, as JSON.
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// All else, as JSON.
+const NOTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notes");
+
+const DISK: &str = "disk";
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+const SNAPSHOT_META: &str = "snapshot.meta";
+const SNAPSHOT: &str = "snapshot";
+
+/// What redb keeps in memory; the whole file is hardly ever larger.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// It is gone.
+    #[error(
+        "{} is missing, and this member has been at work on this disk: without the votes that it \
+         gave it takes no part; restore the file, or wipe the whole directory and let the cluster \
+         take the member in anew", .0.display()
+    )]
+    Missing(PathBuf),
+    /// It belongs to another disk.
+    #[error(
+        "{} is of disk {found}, and {} beside it of disk {expected}: the files of two members \
+         were mixed up; restore the directory as a whole",
+        path.display(), "peer.json"
+    )]
+    OfAnother {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose directory it is in.
+        expected: String,
+    },
+    /// It was damaged, or the disk refuses.
+    #[error(
+        "{} cannot be relied on ({reason}): the member takes no part on a disk that it cannot \
+         trust; restore the file, or wipe the whole directory and let the cluster take the member \
+         in anew", path.display()
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The file of one member.
+#[derive(Clone)]
+pub struct Disk {
+    database: Arc<Database>,
+    /// Of the entries that were appended since the newest snapshot.
+    grown: Arc<AtomicU64>,
+    /// The index of what was noted last as committed.
+    committed: Arc<AtomicU64>,
+}
+
+/// Any trouble with the database, as the system's.
+fn io_error(error: impl Into<redb::Error>) -> io::Error {
+    match error.into() {
+        redb::Error::Io(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes).map_err(io::Error::from)
+}
+
+fn put<T: Serialize>(write: &WriteTransaction, note: &str, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let mut notes = write.open_table(NOTES).map_err(io_error)?;
+    notes.insert(note, bytes.as_slice()).map_err(io_error)?;
+    Ok(())
+}
+
+impl Disk {
+    /// Opens the file in the directory of `identity`; makes it at the member's first start.
+    ///
+    /// # Errors
+    /// Where anything about it is doubtful.
+    pub fn open(dir: &Path, identity: &Identity) -> Result<Self, DiskError> {
+        let path = dir.join("raft.redb");
+        let unusable = |error: io::Error| DiskError::Unusable {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let first_start = FirstStart::resume(dir, &path).map_err(unusable)?;
+        let may_be_missing = first_start.is_some() || identity.incarnation == 1;
+        if !path.exists() && !may_be_missing {
+            return Err(DiskError::Missing(path));
+        }
+        let disk = Self::opened(&path, &identity.disk).map_err(unusable)?;
+        let found: Option<DiskId> = disk.note(DISK).map_err(unusable)?;
+        if found.as_ref() != Some(&identity.disk) {
+            return Err(DiskError::OfAnother {
+                found: found.map_or_else(|| "nobody".to_owned(), |disk| disk.short()),
+                expected: identity.disk.short(),
+                path,
+            });
+        }
+        // Everything is read once: what cannot be read now is no surprise later.
+        disk.read_all().map_err(unusable)?;
+        if let Some(first_start) = first_start {
+            first_start.over().map_err(unusable)?;
+        }
+        Ok(disk)
+    }
+
+    fn opened(path: &Path, owner: &DiskId) -> io::Result<Self> {
+        let mut builder = Builder::new();
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true);
+        let fresh = !path.exists();
+        let database = if fresh {
+            builder.create(path)
+        } else {
+            // An empty file would be made a database by `create`, and pass for a blank disk.
+            builder.open(path)
+        };
+        let disk = Self {
+            database: Arc::new(database.map_err(io_error)?),
+            grown: Arc::default(),
+            committed: Arc::default(),
+        };
+        if fresh {
+            disk.write(|write| {
+                write.open_table(LOG).map_err(io_error)?;
+                put(write, DISK, owner)
+            })?;
+        }
+        Ok(disk)
+    }
+
+    fn read_all(&self) -> io::Result<()> {
+        self.vote()?;
+        self.committed()?;
+        self.purged()?;
+        self.snapshot()?;
+        let entries = self.entries(..)?;
+        let mut expected = self.purged()?.map(|purged| purged.index + 1);
+        for entry in entries {
+            let index = entry.log_id.index;
+            if expected.is_some_and(|expected| expected != index) {
+                return Err(io::Error::other(format!("the log has a gap at {index}")));
+            }
+            expected = Some(index + 1);
+        }
+        Ok(())
+    }
+
+    /// In two phases, so that a file that was damaged after this is not taken back to the
+    /// state before it: a vote would be forgotten.
+    fn write(&self, work: impl FnOnce(&WriteTransaction) -> io::Result<()>) -> io::Result<()> {
+        let mut write = self.database.begin_write().map_err(io_error)?;
+        write.set_two_phase_commit(true);
+        work(&write)?;
+        write.commit().map_err(io_error)
+    }
+
+    fn note<T: DeserializeOwned>(&self, note: &str) -> io::Result<Option<T>> {
+        let read = self.database.begin_read().map_err(io_error)?;
+        let notes = read.open_table(NOTES).map_err(io_error)?;
+        let bytes = notes.get(note).map_err(io_error)?;
+        bytes.map(|bytes| decoded(bytes.value())).transpose()
+    }
+
+    /// The vote.
+    pub fn vote(&self) -> io::Result<Option<Vote>> {
+        self.note(VOTE)
+    }
+
+    /// Notes the vote.
+    pub fn set_vote(&self, vote: &Vote) -> io::Result<()> {
+        self.write(|write| put(write, VOTE, vote))
+    }
+
+    /// Up to where entries were known to be committed.
+    pub fn committed(&self) -> io::Result<Option<LogId>> {
+        Ok(self.note::<Option<LogId>>(COMMITTED)?.flatten())
+    }
+
+    /// Notes that; a hint for the next start, which goes to disk with the next append.
+    pub fn set_committed(&self, committed: Option<LogId>) -> io::Result<()> {
+        let mut write = self.database.begin_write().map_err(io_error)?;
+        let durability = write.set_durability(Durability::None);
+        durability.map_err(io::Error::other)?;
+        put(&write, COMMITTED, &committed)?;
+        write.commit().map_err(io_error)?;
+        self.committed
+            .store(committed.map_or(0, |log| log.index), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same as a number, without a look at the disk; 0 until it is known.
+    #[must_use]
+    pub fn known_committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// The last entry that a snapshot has replaced.
+    pub fn purged(&self) -> io::Result<Option<LogId>> {
+        self.note(PURGED)
+    }
+
+    /// Entries by index.
+    pub fn entries(&self, range: impl RangeBounds<u64>) -> io::Result<Vec<Entry>> {
+        let read = self.database.begin_read().map_err(io_error)?;
+        let log = read.open_table(LOG).map_err(io_error)?;
+        let mut entries = Vec::new();
+        for entry in log.range(range).map_err(io_error)? {
+            let (index, bytes) = entry.map_err(io_error)?;
+            let entry: Entry = decoded(bytes.value())?;
+            if entry.log_id.index != index.value() {
+                return Err(io::Error::other(format!(
+                    "entry {} of the log says that it is {}",
+                    index.value(),
+                    entry.log_id.index
+                )));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> io::Result<Option<LogId>> {
+        let read = self.database.begin_read().map_err(io_error)?;
+        let log = read.open_table(LOG).map_err(io_error)?;
+        let last = log.last().map_err(io_error)?;
+        let entry = last.map(|(_, bytes)| decoded::<Entry>(bytes.value()));
+        Ok(entry.transpose()?.map(|entry| entry.log_id))
+    }
+
+    /// Appends.
+    pub fn append(&self, entries: &[Entry]) -> io::Result<()> {
+        let mut grown = 0;
+        self.write(|write| {
+            let mut log = write.open_table(LOG).map_err(io_error)?;
+            for entry in entries {
+                let bytes = serde_json::to_vec(entry)?;
+                grown += bytes.len() as u64;
+                log.insert(entry.log_id.index, bytes.as_slice())
+                    .map_err(io_error)?;
+            }
+            Ok(())
+        })?;
+        self.grown.fetch_add(grown, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the entries from `index` on.
+    pub fn truncate(&self, index: u64) -> io::Result<()> {
+        self.write(|write| {
+            let mut log = write.open_table(LOG).map_err(io_error)?;
+            log.retain_in(index.., |_, _| false).map_err(io_error)
+        })
+    }
+
+    /// Removes the entries up to `upto`, which a snapshot has replaced.
+    pub fn purge(&self, upto: LogId) -> io::Result<()> {
+        self.write(|write| {
+            let mut log = write.open_table(LOG).map_err(io_error)?;
+            log.retain_in(..=upto.index, |_, _| false)
+                .map_err(io_error)?;
+            drop(log);
+            put(write, PURGED, &upto)
+        })
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> io::Result<Option<(SnapshotMeta, Vec<u8>)>> {
+        let Some(meta) = self.note(SNAPSHOT_META)? else {
+            return Ok(None);
+        };
+        let read = self.database.begin_read().map_err(io_error)?;
+        let notes = read.open_table(NOTES).map_err(io_error)?;
+        let bytes = notes.get(SNAPSHOT).map_err(io_error)?;
+        let bytes = bytes.map(|bytes| bytes.value().to_vec());
+        let missing = || io::Error::other("a snapshot is noted and missing");
+        Ok(Some((meta, bytes.ok_or_else(missing)?)))
+    }
+
+    /// Replaces it.
+    pub fn set_snapshot(&self, meta: &SnapshotMeta, snapshot: &[u8]) -> io::Result<()> {
+        self.write(|write| {
+            put(write, SNAPSHOT_META, meta)?;
+            let mut notes = write.open_table(NOTES).map_err(io_error)?;
+            notes.insert(SNAPSHOT, snapshot).map_err(io_error)?;
+            Ok(())
+        })?;
+        self.grown.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// By how many bytes the log has grown since the newest snapshot, or the start.
+    #[must_use]
+    pub fn grown(&self) -> u64 {
+        self.grown.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing was ever promised on it.
+    pub fn is_blank(&self) -> io::Result<bool> {
+        Ok(self.vote()?.is_none() && self.last()?.is_none() && self.snapshot()?.is_none())
+    }
+}
+
+/// Work on the disk waits for the disk: not on the threads that answer.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(io::Error::other)?
+}

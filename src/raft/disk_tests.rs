@@ -1,0 +1,197 @@
+//! The file against `openraft`'s own suite for storage, and against damage.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::storage::RaftLogStorage as _;
+use openraft::testing::{StoreBuilder, Suite, blank_ent};
+use tempfile::TempDir;
+
+use super::RaftNode;
+use super::disk::Disk;
+use super::log::Log;
+use super::replica::Replica;
+use super::types::{RaftId, StorageError, TypeConfig, Vote};
+use crate::lease::Drift;
+use crate::peers::{Identity, Missing};
+use crate::time::BootClock;
+
+/// The suite numbers its members.
+impl From<u64> for RaftId {
+    fn from(number: u64) -> Self {
+        match number {
+            0 => Self::default(),
+            number => Self(number.to_string().parse().unwrap()),
+        }
+    }
+}
+
+fn open(dir: &Path) -> Result<Disk, super::DiskError> {
+    let member = "a".parse().unwrap();
+    let identity = Identity::open(dir, "orders", member, Missing::Create).unwrap();
+    Disk::open(dir, &identity)
+}
+
+struct InADirectory;
+
+impl StoreBuilder<TypeConfig, Log, Replica, TempDir> for InADirectory {
+    async fn build(&self) -> Result<(TempDir, Log, Replica), StorageError> {
+        let home = TempDir::new().unwrap();
+        let disk = open(home.path()).unwrap();
+        let clock = Arc::new(BootClock);
+        let replica = Replica::open(disk.clone(), clock, Drift::ONE_PERCENT).unwrap();
+        let own = RaftId::from(7);
+        Ok((home, Log { disk, own }, replica))
+    }
+}
+
+#[test]
+fn the_suite_of_openraft_is_content() {
+    Suite::test_all(InADirectory).unwrap();
+}
+
+/// A file as `kill -9` leaves it: with a vote, a log and a snapshot.
+fn written(dir: &Path) -> (Vote, Vec<u64>) {
+    let disk = open(dir).unwrap();
+    let vote = Vote::new(3, RaftId::from(1));
+    let entries: Vec<_> = (0..40)
+        .map(|index| blank_ent::<TypeConfig>(2, RaftId::from(1), index))
+        .collect();
+    disk.append(&entries).unwrap();
+    disk.set_vote(&Vote::new(2, RaftId::from(1))).unwrap();
+    disk.set_snapshot(&Default::default(), b"{}").unwrap();
+    disk.purge(entries[9].log_id).unwrap();
+    disk.truncate(30).unwrap();
+    disk.set_vote(&vote).unwrap();
+    // Not closed: a copy is what a killed process leaves.
+    let copy = dir.join("copy");
+    fs::copy(dir.join("raft.redb"), &copy).unwrap();
+    drop(disk);
+    fs::rename(copy, dir.join("raft.redb")).unwrap();
+    (vote, (10..30).collect())
+}
+
+fn indexes(disk: &Disk) -> Vec<u64> {
+    let entries = disk.entries(..).unwrap();
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let home = TempDir::new().unwrap();
+    assert!(open(home.path()).unwrap().is_blank().unwrap());
+    let (vote, log) = written(home.path());
+    let disk = open(home.path()).unwrap();
+    assert_eq!(disk.vote().unwrap(), Some(vote));
+    assert_eq!(indexes(&disk), log);
+    assert_eq!(disk.purged().unwrap().unwrap().index, 9);
+    assert!(!disk.is_blank().unwrap());
+}
+
+#[test]
+fn a_lost_file_or_anothers_is_no_blank_disk() {
+    let home = TempDir::new().unwrap();
+    written(home.path());
+    let other = TempDir::new().unwrap();
+    open(other.path()).unwrap();
+    fs::copy(
+        other.path().join("raft.redb"),
+        home.path().join("raft.redb"),
+    )
+    .unwrap();
+    let mixed = open(home.path()).err().unwrap().to_string();
+    assert!(mixed.contains("mixed up"), "{mixed}");
+    fs::remove_file(home.path().join("raft.redb")).unwrap();
+    let missing = open(home.path()).err().unwrap().to_string();
+    assert!(missing.contains("missing"), "{missing}");
+    assert!(!home.path().join("raft.redb").exists());
+}
+
+#[test]
+fn a_first_start_that_was_broken_off_begins_again_and_a_later_one_does_not() {
+    let home = TempDir::new().unwrap();
+    let dir = home.path();
+    let identity = || RaftNode::identity(dir, "orders", "a".parse().unwrap()).unwrap();
+    let open = |identity: &Identity| Disk::open(dir, identity).map(drop);
+    // Killed after peer.json was there; then in the middle of raft.redb.
+    let first = identity();
+    assert_eq!(first.incarnation, 1);
+    fs::write(dir.join("raft.redb"), b"half").unwrap();
+    let second = identity();
+    assert_eq!((second.incarnation, &second.disk), (2, &first.disk));
+    open(&second).unwrap();
+    // From now on it may have voted.
+    let file = fs::read(dir.join("raft.redb")).unwrap();
+    for damage in [None, Some(&file[..1000])] {
+        fs::remove_file(dir.join("raft.redb")).unwrap();
+        if let Some(bytes) = damage {
+            fs::write(dir.join("raft.redb"), bytes).unwrap();
+        }
+        let said = open(&identity()).unwrap_err().to_string();
+        assert!(said.contains("raft.redb"), "{said}");
+        fs::write(dir.join("raft.redb"), &file).unwrap();
+    }
+    open(&identity()).unwrap();
+    // Nor does a lost peer.json make the disk a new one.
+    fs::remove_file(dir.join("peer.json")).unwrap();
+    let said = open(&identity()).unwrap_err().to_string();
+    assert!(said.contains("mixed up"), "{said}");
+}
+
+#[test]
+fn no_damage_passes_for_an_older_state() {
+    let home = TempDir::new().unwrap();
+    let (vote, log) = written(home.path());
+    let path = home.path().join("raft.redb");
+    let good = fs::read(&path).unwrap();
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut refused = 0;
+    for round in 0..240 {
+        let mut bytes = good.clone();
+        let what = if round % 4 == 0 {
+            let length = random.usize(..good.len());
+            bytes.truncate(length);
+            format!("cut to {length}")
+        } else {
+            // Half of the flips in what the head of the file says.
+            let end = if round % 2 == 0 { 512 } else { good.len() };
+            let at = random.usize(..end);
+            let mask = 1 << random.u8(..8);
+            bytes[at] ^= mask;
+            format!("byte {at} ^ {mask}")
+        };
+        fs::write(&path, &bytes).unwrap();
+        match open(home.path()) {
+            Ok(disk) => {
+                // In a byte that nothing is kept in.
+                assert_eq!(disk.vote().unwrap(), Some(vote), "{what}, seed {seed}");
+                assert_eq!(indexes(&disk), log, "{what}, seed {seed}");
+            }
+            Err(error) => {
+                refused += 1;
+                let said = error.to_string();
+                assert!(said.contains("raft.redb"), "{said}");
+            }
+        }
+    }
+    assert!(refused > 60, "only {refused} refused");
+}
+
+#[tokio::test]
+async fn who_led_before_a_restart_stands_for_election_first() {
+    let home = TempDir::new().unwrap();
+    let (own, other) = (RaftId::from(1), RaftId::from(2));
+    let disk = open(home.path()).unwrap();
+    let mut log = Log { disk, own };
+    for (leader, goes_on) in [(own, false), (other, true)] {
+        let vote = Vote::new_committed(3, leader);
+        log.save_vote(&vote).await.unwrap();
+        let read = log.read_vote().await.unwrap().unwrap();
+        assert_eq!(read.leader_id, vote.leader_id);
+        assert_eq!(read.committed, goes_on);
+    }
+}
