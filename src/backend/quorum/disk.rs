@@ -1,0 +1,411 @@
+//! What a member must not forget, on its disk.
+//!
+//! | in `STATE-DIR/quorum` | what it is |
+//! |---|---|
+//! | `peer.json` | which member this is, the disk's id, and how often it was started |
+//! | `disk.json` | whether the disk was there when the cluster began, and its elections |
+//! | `elections/E.json` | the record of election `E` |
+//! | `lock` | held by the process that uses the directory |
+//!
+//! Each is replaced as a whole and fsynced. The last two kinds begin with the SHA-256 of
+//! what follows the first line: JSON with a flipped bit is often still JSON. A file that
+//! does not match, or one that should be there and is not, is never taken for a blank one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+
+use crate::durable;
+use crate::lease::ElectionName;
+use crate::memory::{MemoryError, StateDir};
+use crate::peers::{DiskId, Identity, IdentityError, MemberId, Missing};
+use crate::quorum::{Record, Start};
+
+/// Why a member cannot rest on its disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] MemoryError),
+    /// Who this member is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A file or directory.
+    #[error("cannot {verb} {}: {source}; check the path, its owner and free space", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is there that cannot be trusted.
+    #[error(
+        "{} {reason}: this member has promised the others what it says, and votes on no guess. Restore \
+         exactly what this disk held last; or remove {} as a whole and start without --bootstrap: \
+         the member then comes back as one with a blank disk", path.display(), whole.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to remove.
+        whole: PathBuf,
+    },
+}
+
+impl From<durable::Refused> for DiskError {
+    fn from(refused: durable::Refused) -> Self {
+        let durable::Refused { verb, path, source } = refused;
+        Self::Io { verb, path, source }
+    }
+}
+
+/// What the disk knows of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Catalogue {
+    disk: DiskId,
+    /// It was there when the cluster began, so what it has no record of, it never granted.
+    founding: bool,
+    elections: BTreeSet<ElectionName>,
+}
+
+/// A record with what it belongs to: a file in a wrong place is no record.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept<R> {
+    disk: DiskId,
+    election: ElectionName,
+    record: R,
+}
+
+/// The disk of one member.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    identity: Identity,
+    /// Elections without a record are new, on the operator's word or by the disk's age.
+    whole: bool,
+    catalogue: Mutex<Catalogue>,
+    /// Elections whose first record is on disk, and which the catalogue does not list yet.
+    unlisted: Mutex<BTreeSet<ElectionName>>,
+    _lock: StateDir,
+}
+
+/// Whose disk it is.
+#[derive(Clone, Debug)]
+pub(super) struct Owner<'a> {
+    pub cluster: &'a str,
+    pub member: MemberId,
+    /// `--bootstrap`.
+    pub bootstrap: bool,
+}
+
+impl Disk {
+    /// Opens the disk for another start, and reads all its records.
+    pub fn open(
+        state_dir: &Path,
+        owner: &Owner<'_>,
+    ) -> Result<(Self, BTreeMap<ElectionName, Record>), DiskError> {
+        let dir = state_dir.join("quorum");
+        let lock = StateDir::open(&dir)?;
+        let folder = dir.join("elections");
+        fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
+        let damaged = |path: &Path, reason: &str| DiskError::Damaged {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+            whole: dir.clone(),
+        };
+        let (peer, catalogue) = (dir.join("peer.json"), dir.join("disk.json"));
+        let before = Catalogue::read(&catalogue, &dir)?;
+        let files = record_files(&folder)?;
+        if !peer.exists() && (before.is_some() || !files.is_empty()) {
+            return Err(damaged(&peer, "is missing beside what it belongs to"));
+        }
+        let identity = Identity::open(&dir, owner.cluster, owner.member, Missing::Create)?;
+        let catalogue = match before {
+            Some(before) if before.disk == identity.disk => before,
+            Some(_) => return Err(damaged(&catalogue, "belongs to another disk")),
+            None if !files.is_empty() => {
+                return Err(damaged(&catalogue, "is missing beside its records"));
+            }
+            // Only the first start of a disk can be the cluster's: later it may have lost
+            // what it promised.
+            None => Catalogue {
+                disk: identity.disk.clone(),
+                founding: owner.bootstrap && identity.incarnation == 1,
+                elections: BTreeSet::new(),
+            },
+        };
+        let disk = Self {
+            whole: catalogue.founding || (owner.bootstrap && identity.incarnation > 1),
+            catalogue: Mutex::new(catalogue),
+            unlisted: Mutex::default(),
+            identity,
+            dir,
+            _lock: lock,
+        };
+        disk.keep_catalogue(&disk.catalogue())?;
+        let records = disk.read_all(&files)?;
+        Ok((disk, records))
+    }
+
+    /// Who this member is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// With what an election begins that has no record here.
+    pub fn start(&self) -> Start {
+        match self.whole {
+            true => Start::Bootstrap,
+            false => Start::Blank,
+        }
+    }
+
+    /// Puts a record on disk. When this returns it is there.
+    pub fn keep(&self, election: &ElectionName, record: &Record) -> Result<(), DiskError> {
+        let kept = Kept {
+            disk: self.identity.disk.clone(),
+            election: election.clone(),
+            record,
+        };
+        let path = self.path_of(election);
+        durable::replace(&path, &sealed(&kept, &path)?)?;
+        if self.catalogue().elections.contains(election) {
+            return Ok(());
+        }
+        // After its record: what is listed and not there was lost.
+        locked(&self.unlisted).insert(election.clone());
+        self.list(election)
+    }
+
+    /// Whoever comes first lists those who wait behind it: of a hundred elections that begin
+    /// at once, none waits for a hundred writes.
+    fn list(&self, election: &ElectionName) -> Result<(), DiskError> {
+        let mut catalogue = self.catalogue();
+        if catalogue.elections.contains(election) {
+            return Ok(());
+        }
+        let mut longer = catalogue.clone();
+        longer
+            .elections
+            .extend(locked(&self.unlisted).iter().cloned());
+        self.keep_catalogue(&longer)?;
+        locked(&self.unlisted).retain(|name| !longer.elections.contains(name));
+        *catalogue = longer;
+        Ok(())
+    }
+
+    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        locked(&self.catalogue)
+    }
+
+    fn keep_catalogue(&self, catalogue: &Catalogue) -> Result<(), DiskError> {
+        let path = self.dir.join("disk.json");
+        Ok(durable::replace(&path, &sealed(catalogue, &path)?)?)
+    }
+
+    fn path_of(&self, election: &ElectionName) -> PathBuf {
+        self.dir.join("elections").join(format!("{election}.json"))
+    }
+
+    fn read_all(
+        &self,
+        files: &BTreeMap<PathBuf, Option<ElectionName>>,
+    ) -> Result<BTreeMap<ElectionName, Record>, DiskError> {
+        let damaged = |path: &Path, reason: &str| DiskError::Damaged {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+            whole: self.dir.clone(),
+        };
+        let mut records = BTreeMap::new();
+        for (path, election) in files {
+            let kept: Option<Kept<Record>> = opened(path, &self.dir)?;
+            let kept = kept.ok_or_else(|| damaged(path, "is gone"))?;
+            if kept.disk != self.identity.disk || Some(&kept.election) != election.as_ref() {
+                return Err(damaged(path, "is the record of another disk or election"));
+            }
+            records.insert(kept.election, kept.record);
+        }
+        for election in &self.catalogue().elections {
+            if !records.contains_key(election) {
+                return Err(damaged(&self.path_of(election), "is missing"));
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Catalogue {
+    fn read(path: &Path, whole: &Path) -> Result<Option<Self>, DiskError> {
+        opened(path, whole)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError::Io { verb, path, source }
+}
+
+/// The records that are there, and of which election each should be.
+fn record_files(folder: &Path) -> Result<BTreeMap<PathBuf, Option<ElectionName>>, DiskError> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(failed("read", folder))? {
+        let path = entry.map_err(failed("read", folder))?.path();
+        // What a power cut left of a replacement that was never named.
+        if path.extension().is_some_and(|ending| ending == "json") {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            let election = name.and_then(|name| name.parse().ok());
+            files.insert(path, election);
+        }
+    }
+    Ok(files)
+}
+
+fn digest(text: &[u8]) -> String {
+    let hash = Sha256::digest(text);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sealed(value: &impl Serialize, path: &Path) -> Result<Vec<u8>, DiskError> {
+    let text = serde_json::to_vec(value)
+        .map_err(|error| failed("write", path)(io::Error::other(error)))?;
+    let mut bytes = digest(&text).into_bytes();
+    bytes.push(b'\n');
+    bytes.extend(text);
+    Ok(bytes)
+}
+
+/// `None` where there is no such file.
+fn opened<T: DeserializeOwned>(path: &Path, whole: &Path) -> Result<Option<T>, DiskError> {
+    let damaged = |reason: String| DiskError::Damaged {
+        path: path.to_owned(),
+        reason,
+        whole: whole.to_owned(),
+    };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (seal, text) = end
+        .and_then(|end| Some((bytes.get(..end)?, bytes.get(end + 1..)?)))
+        .ok_or_else(|| damaged("is cut short".to_owned()))?;
+    if digest(text).as_bytes() != seal {
+        return Err(damaged("does not match its checksum".to_owned()));
+    }
+    let value = serde_json::from_slice(text);
+    value
+        .map(Some)
+        .map_err(|error| damaged(format!("cannot be read ({error})")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn open(
+        dir: &Path,
+        bootstrap: bool,
+    ) -> Result<(Disk, BTreeMap<ElectionName, Record>), DiskError> {
+        let owner = Owner {
+            cluster: "bully",
+            member: "a".parse().unwrap(),
+            bootstrap,
+        };
+        Disk::open(dir, &owner)
+    }
+
+    fn name() -> ElectionName {
+        "orders".parse().unwrap()
+    }
+
+    #[test]
+    fn a_record_comes_back_and_a_whole_disk_knows_what_is_new() {
+        let home = tempfile::tempdir().unwrap();
+        let (disk, records) = open(home.path(), true).unwrap();
+        assert!(records.is_empty() && matches!(disk.start(), Start::Bootstrap));
+        let record = Record {
+            known: Some(crate::lease::Epoch::new(7).unwrap()),
+            ..Record::default()
+        };
+        disk.keep(&name(), &record).unwrap();
+        let busy = open(home.path(), false).unwrap_err().to_string();
+        assert!(busy.contains("in use"), "{busy}");
+        drop(disk);
+        // Without the word, too: it was there from the beginning.
+        let (disk, records) = open(home.path(), false).unwrap();
+        assert_eq!(records, [(name(), record)].into());
+        assert!(matches!(disk.start(), Start::Bootstrap));
+    }
+
+    #[test]
+    fn a_blank_disk_is_no_founding_one_unless_it_is_said_at_its_first_start() {
+        let home = tempfile::tempdir().unwrap();
+        let (disk, _) = open(home.path(), false).unwrap();
+        assert!(matches!(disk.start(), Start::Blank));
+        drop(disk);
+        let (disk, _) = open(home.path(), false).unwrap();
+        assert!(matches!(disk.start(), Start::Blank));
+    }
+
+    #[test]
+    fn no_damage_passes_for_a_record_or_a_blank_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let (disk, _) = open(home.path(), true).unwrap();
+        disk.keep(&name(), &Record::default()).unwrap();
+        let (record, catalogue) = (disk.path_of(&name()), disk.dir.join("disk.json"));
+        let dir = disk.dir.clone();
+        drop(disk);
+        for path in [&record, &catalogue] {
+            let good = fs::read(path).unwrap();
+            let mut damaged: Vec<Vec<u8>> = (0..good.len()).map(|end| good[..end].into()).collect();
+            for at in (0..good.len() * 8).step_by(3) {
+                let mut flipped = good.clone();
+                flipped[at / 8] ^= 1 << (at % 8);
+                damaged.push(flipped);
+            }
+            for bytes in damaged {
+                fs::write(path, &bytes).unwrap();
+                refused(home.path(), path);
+                assert_eq!(fs::read(path).unwrap(), bytes, "left as it was");
+            }
+            fs::remove_file(path).unwrap();
+            refused(home.path(), path);
+            fs::write(path, good).unwrap();
+        }
+        let peer = dir.join("peer.json");
+        let good = fs::read(&peer).unwrap();
+        fs::remove_file(&peer).unwrap();
+        refused(home.path(), &peer);
+        fs::write(&peer, good).unwrap();
+        let other = dir.join("elections/other.json");
+        fs::copy(&record, &other).unwrap();
+        refused(home.path(), &other);
+        fs::remove_file(&other).unwrap();
+        open(home.path(), false).unwrap();
+    }
+
+    #[track_caller]
+    fn refused(home: &Path, path: &Path) {
+        let error = open(home, true).unwrap_err();
+        assert!(matches!(error, DiskError::Damaged { .. }), "{error}");
+        let (text, path) = (error.to_string(), path.display().to_string());
+        assert!(text.contains(&path) && text.contains("blank"), "{text}");
+    }
+}
