@@ -1,7 +1,5 @@
-// An app beside its Tenure sidecar: while it leads, it counts, five a second.
-//
-//	tenure run --backend redis & go run examples/counter.go     beside a sidecar
-//	tenure run --backend redis -- ./counter                     started by it
+// An app beside its Tenure sidecar: while it leads, it counts, five a second. Its sidecar runs
+// beside it (tenure run --backend redis) or starts it (tenure run --backend redis -- ./counter).
 package main
 
 import (
@@ -13,7 +11,7 @@ import (
 	"time"
 )
 
-var api, born = os.Getenv("TENURE_API"), os.Getenv("TENURE_FENCE_TOKEN") // both given by `tenure run -- …`
+var api, born = append(strings.Fields(os.Getenv("TENURE_API")), "http://127.0.0.1:4040")[0], os.Getenv("TENURE_FENCE_TOKEN") // with a token of `tenure run -- …`: leader by birth, nothing after that
 
 // ask returns the status (0 where no answer came), the headers and the body.
 func ask(method, path, body string, headers http.Header) (int, http.Header, string) {
@@ -29,41 +27,33 @@ func ask(method, path, body string, headers http.Header) (int, http.Header, stri
 }
 
 func main() {
-	if api == "" {
-		api = "http://127.0.0.1:4040"
-	}
-	under, value, condition, tag := "", 0, "", "" // under which token the counter was read, and what must still be stored
+	under, value, fence := "", 0, http.Header{} // under which token the counter was read, and with what it may be written
 	for ; ; time.Sleep(200 * time.Millisecond) {
-		status, leader, _ := ask("GET", "/leader", "", http.Header{}) // before each act
-		token := leader.Get("Tenure-Epoch")
+		status, leader, _ := ask("GET", "/leader", "", nil) // before each act
+		token, told := leader.Get("Tenure-Epoch"), "follower leader="+leader.Get("Tenure-Leader")
 		if status != 200 || (born != "" && born != token) {
-			if told := "follower leader=" + leader.Get("Tenure-Leader"); told != under {
-				under = told
+			if told != under {
 				fmt.Println(told)
 			}
-			if born != "" { // leader by birth, nothing after that
+			if under = told; born != "" {
 				os.Exit(1)
 			}
-			continue
-		}
-		if under != token {
-			status, stored, body := ask("GET", "/checkpoint", "", http.Header{})
-			_, err := fmt.Sscan(body, &value)
-			condition, tag = "If-Match", stored.Get("ETag")
+		} else if under != token {
+			status, stored, body := ask("GET", "/checkpoint", "", nil)
+			fence = http.Header{"Fence-Token": {token}, "If-Match": {stored.Get("ETag")}}
 			if status == 404 { // before the first write
-				value, condition, tag = 0, "If-None-Match", "*"
-			} else if status != 200 || err != nil {
-				continue
+				body, fence = "0", http.Header{"Fence-Token": {token}, "If-None-Match": {"*"}}
 			}
-			fmt.Printf("resumed epoch=%s counter=%d\n", token, value)
-		}
-		fence := http.Header{"Fence-Token": {token}, condition: {tag}}
-		status, written, _ := ask("PUT", "/checkpoint", fmt.Sprint(value+1), fence)
-		if under = ""; status != 204 { // refused, or nobody knows: read before counting on
+			if _, err := fmt.Sscan(body, &value); err == nil && (status == 200 || status == 404) {
+				under = token
+				fmt.Printf("resumed epoch=%s counter=%d\n", token, value)
+			}
+		} else if status, written, _ := ask("PUT", "/checkpoint", fmt.Sprint(value+1), fence); status == 204 {
+			value, fence = value+1, http.Header{"Fence-Token": {token}, "If-Match": {written.Get("ETag")}}
+			fmt.Printf("leader epoch=%s counter=%d lease_left=%sms\n", token, value, leader.Get("Tenure-Lease-Remaining-Ms"))
+		} else { // refused, or nobody knows: read before counting on
+			under = ""
 			fmt.Printf("stopped epoch=%s counter=%d status=%d\n", token, value+1, status)
-			continue
 		}
-		under, value, condition, tag = token, value+1, "If-Match", written.Get("ETag")
-		fmt.Printf("leader epoch=%s counter=%d lease_left=%sms\n", token, value, leader.Get("Tenure-Lease-Remaining-Ms"))
 	}
 }

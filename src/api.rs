@@ -2,6 +2,7 @@
 //! deadline and the clock when the request is served; nothing is cached.
 
 mod checkpoint;
+mod cluster;
 mod door;
 mod events;
 mod extract;
@@ -23,7 +24,7 @@ pub use door::Door;
 pub use listener::{Listener, serve};
 pub use status::Status;
 
-use crate::backend::Guarantees;
+use crate::backend::{Guarantees, Membership};
 use crate::bearer::TokenFile;
 use crate::child::Report;
 use crate::lease::SessionId;
@@ -37,6 +38,7 @@ pub struct Shared(Arc<Context>);
 pub struct Context {
     elections: Vec<Election>,
     guarantees: Guarantees,
+    membership: Membership,
     store_address: String,
     boot_id: SessionId,
     allow_hosts: Vec<String>,
@@ -80,6 +82,7 @@ impl Shared {
         Self(Arc::new(Context {
             elections: sidecar.elections().to_vec(),
             guarantees: sidecar.guarantees(),
+            membership: sidecar.membership(),
             store_address: sidecar.store_address(),
             boot_id,
             allow_hosts: admission.allow_hosts,

@@ -6,6 +6,8 @@
 
 mod clock;
 mod guarantees;
+mod membership;
+mod peer_count;
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
@@ -13,10 +15,12 @@ pub mod etcd;
 pub mod file;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "quorum")]
+pub mod quorum;
+#[cfg(feature = "raft")]
+pub mod raft;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "wire")]
-pub mod wire;
 
 use std::sync::Arc;
 
@@ -25,7 +29,10 @@ use futures_util::stream::BoxStream;
 
 pub use clock::StoreClock;
 pub use guarantees::{Answer, Guarantees, Scope};
+pub use membership::{Membership, Seats};
+pub use peer_count::PeerCount;
 
+use crate::cluster::LogStatus;
 use crate::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, Hint,
     NodeId, Observed, Released, Renewed, StoreError,
@@ -44,6 +51,11 @@ pub trait Store: Send + Sync {
 
     /// One election on it. Asks the store nothing.
     fn election(&self, name: &ElectionName) -> Arc<dyn Backend>;
+
+    /// Who the members are, where the store is the sidecars themselves.
+    fn membership(&self) -> Membership {
+        Membership::None
+    }
 }
 
 /// One election in one store.
@@ -88,6 +100,16 @@ pub trait Backend: Send + Sync {
     /// its first answer; zero where it has none of its own, or tells none.
     fn clock_step_ms(&self) -> i64 {
         0
+    }
+
+    /// The other members, where the store is the sidecars themselves.
+    fn peers(&self) -> Option<PeerCount> {
+        None
+    }
+
+    /// How far the log is, where the members keep one.
+    fn log(&self) -> Option<LogStatus> {
+        None
     }
 
     /// Reads the checkpoint.

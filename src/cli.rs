@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod cluster;
 mod watch;
 
 use std::ffi::OsString;

@@ -7,6 +7,8 @@ mod credentials;
 mod health;
 mod hook;
 mod listen;
+#[cfg(feature = "peers")]
+mod peers;
 mod raw;
 mod setting;
 mod target;
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 pub use app::{App, CrashLoop, Restart, StopSignal};
 pub use listen::{Listen, Listeners};
+#[cfg(feature = "peers")]
+pub use peers::{Algorithm, Cluster, Peers};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
 pub use setting::{SETTINGS, Setting};
@@ -26,6 +30,8 @@ use crate::health::HealthCheck;
 use crate::hook::Hook;
 use crate::lease::{Drift, ElectionName, NodeId, Timing, TimingError};
 use crate::machine::{AppHealth, Percent, campaign_delay};
+
+const DEFAULT_TTL: Duration = Duration::from_secs(15);
 
 /// One thing that is wrong: the value, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +86,10 @@ pub struct Config {
     pub target: Target,
     /// What the store is shown, and what it must show.
     #[cfg(feature = "wire")]
-    pub credentials: crate::backend::wire::CredentialFiles,
+    pub credentials: crate::wire::CredentialFiles,
+    /// The members, where they are the store themselves; always there with such a target.
+    #[cfg(feature = "peers")]
+    pub peers: Option<Peers>,
     /// At least one.
     pub elections: Vec<ElectionName>,
     /// `None`: named after the API's address once it is bound.
@@ -130,10 +139,12 @@ impl Config {
         let target = reader.backend();
         #[cfg(feature = "wire")]
         let credentials = reader.credentials(target.as_ref());
+        #[cfg(feature = "peers")]
+        let peers = reader.peers(target.as_ref());
         let elections = reader.elections();
         let id = reader.read("id", |text| text.parse().map_err(Problem::of));
         let url = reader.read("url", app_url);
-        let timing = reader.timing();
+        let timing = reader.timing(target.as_ref());
         let hook = reader.hook();
         let app_health = reader.app_health();
         let priority = reader.read("priority", health::priority);
@@ -158,6 +169,8 @@ impl Config {
                 target,
                 #[cfg(feature = "wire")]
                 credentials,
+                #[cfg(feature = "peers")]
+                peers,
                 elections,
                 id,
                 url,
@@ -287,9 +300,10 @@ impl Reader<'_> {
 
     /// The parts have defaults that depend on the TTL; the sum is judged only where
     /// each part could be read.
-    fn timing(&mut self) -> Option<Timing> {
+    fn timing(&mut self, target: Option<&Target>) -> Option<Timing> {
         let before = self.problems.len();
-        let ttl = self.duration("ttl").unwrap_or(Duration::from_secs(15));
+        let usual = target.map_or(DEFAULT_TTL, Target::default_ttl);
+        let ttl = self.duration("ttl").unwrap_or(usual);
         let renew_every = self.duration("renew-every").unwrap_or(ttl / 3);
         let call_timeout = self.duration("call-timeout").unwrap_or(ttl / 6);
         let drift = self.read("drift", |text| text.parse().map_err(Problem::of));

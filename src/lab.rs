@@ -2,12 +2,15 @@
 //!
 //! Each node is one process: a sidecar with a worker that counts, through the fenced
 //! checkpoint, while its sidecar leads. The lab stops, kills, pauses or cuts off the
-//! leader and watches from outside, over the same HTTP API that an app uses.
+//! leader, or parts the nodes, and watches from outside, over the same HTTP API that an app
+//! uses.
 
 mod fault;
 mod fleet;
 mod judge;
 mod log;
+mod members;
+mod network;
 mod options;
 mod proxy;
 mod report;
@@ -19,7 +22,7 @@ pub(crate) use options::Options;
 use crate::config::Problem;
 use crate::exit::{Exit, print_bytes, refuse};
 use fault::Lab;
-use report::Report;
+use report::{History, Report};
 use show::Show;
 
 /// The hidden command that a lab's node is started by.
@@ -44,9 +47,10 @@ pub(crate) fn run(options: &Result<Options, Vec<Problem>>) -> Exit {
         Err(error) => Err(error.into()),
     };
     match outcome {
-        Ok(report) => {
+        Ok((report, history)) => {
+            let drawn = draw(options, &report, &history);
             print_bytes(report.text(options.json).as_bytes());
-            if report.holds() {
+            if report.holds() && drawn {
                 Exit::Ok
             } else {
                 Exit::Failure
@@ -59,7 +63,21 @@ pub(crate) fn run(options: &Result<Options, Vec<Problem>>) -> Exit {
     }
 }
 
-async fn experiment(options: &Options) -> anyhow::Result<Report> {
+/// Writes the page, where one is asked for; false where that failed.
+fn draw(options: &Options, report: &Report, history: &History) -> bool {
+    let Some(path) = &options.report else {
+        return true;
+    };
+    let written = std::fs::write(path, report.page(history));
+    match &written {
+        Ok(()) if options.json => {}
+        Ok(()) => anstream::eprintln!("the timeline is in {}", path.display()),
+        Err(error) => anstream::eprintln!("tenure lab: {}: {error}", path.display()),
+    }
+    written.is_ok()
+}
+
+async fn experiment(options: &Options) -> anyhow::Result<(Report, History)> {
     let show = Show::new(options);
     let mut lab = Lab::start(options, show).await?;
     let mut rows = Vec::new();

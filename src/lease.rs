@@ -35,7 +35,7 @@ pub struct Profile {
 }
 
 /// A request for the lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bid {
     /// The process that asks.
     pub session: SessionId,
@@ -83,7 +83,7 @@ fn check_spans(ttl: Duration, hold: Duration) -> Result<(), StoreError> {
 }
 
 /// The one who holds the lease, as the store tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The number of this tenure.
     pub epoch: Epoch,
@@ -98,7 +98,7 @@ pub struct Holder {
 }
 
 /// A lease that a session was granted: what it renews and releases by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The number of the tenure.
     pub epoch: Epoch,
@@ -121,7 +121,7 @@ impl Claim {
 }
 
 /// The answer to a [`Bid`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acquired {
     /// The lease is the bidder's, for `left` from some time after the send.
     Won {
@@ -158,9 +158,19 @@ pub enum HoldReason {
     ServerChanged,
     /// A hold that an earlier contradiction began.
     Standing,
+    /// Another member is being elected, or the votes were split: ask again soon.
+    ElectionUnderWay,
+    /// This member's disk is blank and has no vote yet.
+    MemberJoining,
 }
 
 impl HoldReason {
+    /// It contradicts nothing that is known: the bidder is asked to come again.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, Self::ElectionUnderWay | Self::MemberJoining)
+    }
+
     /// The reason in words.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -171,6 +181,8 @@ impl HoldReason {
                 "another server answers than the one that granted the last lease"
             }
             Self::Standing => "the store lost data a moment ago",
+            Self::ElectionUnderWay => "the members are electing",
+            Self::MemberJoining => "this member's disk is blank and has no vote yet",
         }
     }
 }
@@ -182,7 +194,7 @@ impl std::fmt::Display for HoldReason {
 }
 
 /// The answer to a renewal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Renewed {
     /// The lease goes on.
     Kept {
@@ -194,7 +206,7 @@ pub enum Renewed {
 }
 
 /// The answer to a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Released {
     /// The lease is free, and the store remembers that this epoch ended.
     Released,
@@ -203,7 +215,7 @@ pub enum Released {
 }
 
 /// What a store says about an election when it is only looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// The newest epoch the store knows of.
     pub epoch: Option<Epoch>,
@@ -261,7 +273,7 @@ pub enum Hint {
 }
 
 /// Why a store gave no answer that can be acted upon.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum StoreError {
     /// The request was never applied: it did not leave, or was refused whole.
     #[error("store unavailable: {0}")]
@@ -288,7 +300,7 @@ impl StoreError {
     }
 }
 
-mod base64_bytes {
+pub(crate) mod base64_bytes {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};

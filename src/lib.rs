@@ -33,6 +33,12 @@
 //!                                      |
 //!                                    time               the only reader of clocks
 //! ```
+//! Beside these stand `wire` (TCP, TLS, rotated credentials), for the network stores and
+//! for `peers`, the way between sidecars that have no store. `quorum` is the lease that
+//! these keep among themselves: pure as [`machine`] is, on `lease` and the names of
+//! `peers` alone. `raft` is the same lease in a log that they replicate; [`cluster`] has the
+//! words for who its members are.
+//!
 //! Imports point down only. [`machine`] and [`lease`] do no I/O, read no clock and
 //! await nothing; [`backend`]s never see each other; only [`time`] reads a clock; only
 //! [`sidecar`] loops.
@@ -72,7 +78,9 @@ pub mod bearer;
 mod child;
 pub mod cli;
 mod client;
+pub mod cluster;
 pub mod config;
+mod durable;
 mod exit;
 pub mod health;
 pub mod hook;
@@ -81,9 +89,17 @@ pub mod lease;
 pub mod machine;
 pub mod memory;
 mod outbound;
+#[cfg(feature = "peers")]
+pub mod peers;
 mod process;
+#[cfg(feature = "quorum")]
+pub mod quorum;
+#[cfg(feature = "raft")]
+pub mod raft;
 pub mod sidecar;
 pub mod systemd;
 pub mod time;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use exit::Exit;

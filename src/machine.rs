@@ -95,6 +95,8 @@ pub struct Machine {
     cooldown_until: Moment,
     /// A holder of a lower epoch than this, told by an answer under way, is old news.
     recheck_below: Option<Epoch>,
+    /// A grant that was heard of while this node's own lease was not yet over for it.
+    heard_of: Option<Epoch>,
     /// A lease that the store denied while it stood: the claim to be the incumbent.
     former: Option<Tenure>,
     leftover: Option<Leftover>,
@@ -129,6 +131,7 @@ impl Machine {
             defer_until: Moment::default(),
             cooldown_until: Moment::default(),
             recheck_below: None,
+            heard_of: None,
             former: None,
             leftover: None,
             departure: None,
@@ -253,6 +256,7 @@ impl Machine {
             }
         }
         self.plan_try(now, now);
+        self.look_at_heard(now);
     }
 
     fn own_epoch(&self) -> Option<Epoch> {
@@ -304,19 +308,14 @@ impl Machine {
         }
     }
 
-    /// Plans a try for when the lease is free at `free_at`. Preference and cooldown
-    /// are delays, not protocol: they cost the others at most 2 × call_timeout. So are
-    /// priority and score; but while another is known to hold the lease, the question
-    /// whether it still does is due without them.
+    /// Plans a try for when the lease is free at `free_at`; but while another is known to
+    /// hold the lease, the question whether it still does is due without manners.
     fn plan_try(&mut self, now: Moment, free_at: Moment) {
-        let mut at = free_at.max(now);
-        if self.cooldown_until > at {
-            at = at + self.settings.timing.call_timeout() * 2;
-        }
-        self.try_at = at.max(self.defer_until);
+        let at = free_at.max(now);
+        self.try_at = at;
         self.free_from = None;
         if self.snapshot.leader.is_none() {
-            self.try_at = self.try_at + self.delay(now);
+            self.try_at = self.after_manners(now, at);
             self.free_from = Some(self.try_at);
         }
     }

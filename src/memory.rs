@@ -5,12 +5,13 @@
 //! the epoch is on disk, fsynced, *before* the node acts on it.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::lease::{ElectionName, Epoch, Revision};
 
 /// What is remembered of one election.
@@ -57,6 +58,13 @@ pub enum MemoryError {
 fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MemoryError {
     let path = path.to_owned();
     move |source| MemoryError::Io { verb, path, source }
+}
+
+impl From<durable::Refused> for MemoryError {
+    fn from(refused: durable::Refused) -> Self {
+        let durable::Refused { verb, path, source } = refused;
+        Self::Io { verb, path, source }
+    }
 }
 
 /// A directory that one process keeps its memory in.
@@ -215,18 +223,10 @@ impl Remembered {
     }
 }
 
-/// Either the old record or the new one is there after a power cut, never half.
 fn write_durably(path: &Path, remembered: &Remembered) -> Result<(), MemoryError> {
-    let fresh = path.with_extension("new");
     let text = serde_json::to_vec(remembered)
-        .map_err(|error| failed("write", &fresh)(io::Error::other(error)))?;
-    let mut file = File::create(&fresh).map_err(failed("write", &fresh))?;
-    file.write_all(&text).map_err(failed("write", &fresh))?;
-    file.sync_all().map_err(failed("sync", &fresh))?;
-    fs::rename(&fresh, path).map_err(failed("rename", &fresh))?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let opened = File::open(dir).map_err(failed("open", dir))?;
-    opened.sync_all().map_err(failed("sync", dir))
+        .map_err(|error| failed("write", path)(io::Error::other(error)))?;
+    Ok(durable::replace(path, &text)?)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod banner;
 mod beside;
 mod ending;
 mod output;
+#[cfg(feature = "peers")]
+mod peers;
 mod serving;
 mod socket;
 mod supervised;
@@ -64,7 +66,7 @@ fn run_with(config: &Config, companion: Option<Companion>, output: &Output) -> E
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(async {
-            match Prepared::new(config) {
+            match Prepared::new(config).await {
                 Ok(prepared) => prepared.run(config, companion, output).await,
                 Err(problems) => refuse(&problems),
             }
@@ -83,11 +85,11 @@ struct Prepared {
 
 impl Prepared {
     /// Every problem that this machine has with the configuration, together.
-    fn new(config: &Config) -> Result<Self, Vec<Problem>> {
+    async fn new(config: &Config) -> Result<Self, Vec<Problem>> {
         let clock: Arc<dyn Clock> = Arc::new(BootClock);
         match (
             Addresses::bind(config),
-            open(config, &clock),
+            open(config, &clock).await,
             tokens(config),
         ) {
             (Ok(addresses), Ok(store), Ok(tokens)) => Ok(Self {
@@ -259,7 +261,8 @@ fn start(
 
 /// Opens a store. Only what this machine alone decides can fail here: a server that
 /// is away is trouble to wait out, not a reason to end.
-fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Problem> {
+#[cfg_attr(not(feature = "peers"), allow(clippy::unused_async))]
+async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Problem> {
     match &config.target {
         #[cfg(feature = "file")]
         Target::File(path) => {
@@ -293,5 +296,7 @@ fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Probl
                 store.map_err(|error| Problem::new(error.to_string()))?,
             ))
         }
+        #[cfg(feature = "peers")]
+        Target::Peers(cluster) => peers::open(config, cluster, clock).await,
     }
 }

@@ -36,7 +36,7 @@ pub use history::Entry;
 pub use metrics::{Histogram, Metrics};
 pub use watch::Watch;
 
-use crate::backend::{Guarantees, Store};
+use crate::backend::{Guarantees, Membership, Store};
 use crate::lease::{ElectionName, Profile, SessionId, Timing};
 use crate::machine::{AppHealth, Machine, Percent, Settings};
 use crate::memory::{Memory, MemoryError, StateDir};
@@ -176,6 +176,12 @@ impl Sidecar {
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
         self.store.guarantees()
+    }
+
+    /// Who the members are, where the store is the sidecars themselves.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        self.store.membership()
     }
 
     /// Where the store is, for people.

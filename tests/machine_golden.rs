@@ -589,6 +589,39 @@ fn app_does_not_stop() {
 }
 
 #[test]
+fn cooldown() {
+    let mut t = Transcript::new(
+        "cooldown",
+        false,
+        None,
+        "In its cooldown a node looks who was granted the lease and does not ask for it: the\n\
+         # look may reach the store when that lease is released already, and others wait for\n\
+         # it. It asks two calls after it saw the lease free.",
+    );
+    let free = || {
+        Ok(Observed {
+            epoch: Some(epoch(8)),
+            holder: None,
+        })
+    };
+    t.step(0, Input::Wake)
+        .step(10, Input::Acquired(call(1), won(7)))
+        .step(
+            250,
+            Input::StepDown {
+                cooldown: ms(60_000),
+                to: None,
+            },
+        )
+        .step(255, Input::Released(call(2), Ok(Released::Released)))
+        .step(400, Input::Hint(Hint::Began(epoch(8))))
+        .step(405, Input::Observed(call(3), free()))
+        .wake()
+        .step(710, Input::Acquired(call(4), won(9)))
+        .check();
+}
+
+#[test]
 fn no_candidate() {
     let mut t = Transcript::new(
         "no_candidate",

@@ -135,6 +135,8 @@ struct Harness {
     priority: Percent,
     /// The lease that the store denied last while it stood, nobody else holding it.
     denied: Option<Tenure>,
+    /// Whether it was ever given a cooldown, or told of a preferred successor.
+    lets_others_go_first: bool,
     finished: bool,
 }
 
@@ -196,6 +198,7 @@ impl Harness {
             health: None,
             priority,
             denied: None,
+            lets_others_go_first: false,
             finished: false,
         }
     }
@@ -366,6 +369,12 @@ impl Harness {
     }
 
     fn step(&mut self, input: Input) {
+        self.lets_others_go_first |= match &input {
+            Input::StepDown { .. } | Input::AppEnded { .. } => true,
+            Input::Health(health) => !health.healthy,
+            Input::Hint(Hint::Ended { prefer, .. }) => prefer.is_some(),
+            _ => false,
+        };
         let now = self.now;
         let read = self.machine.snapshot().at(now);
         let before = self.machine.snapshot().clone();
@@ -475,7 +484,7 @@ impl Harness {
             Action::Observe { call } => {
                 let delay = campaign_delay(self.priority, self.health, self.timing.call_timeout());
                 assert!(
-                    !self.may_lead() || !delay.is_zero(),
+                    !self.may_lead() || !delay.is_zero() || self.lets_others_go_first,
                     "it only looks at what it may have"
                 );
                 self.open_call(call, Kind::Observe, None);

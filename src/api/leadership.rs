@@ -79,7 +79,7 @@ pub async fn get_status(
 }
 
 /// How long an answer is held back for a client that asked for `wait`.
-fn held_for(wait: Option<Duration>) -> Duration {
+pub(super) fn held_for(wait: Option<Duration>) -> Duration {
     wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
 }
 

@@ -18,6 +18,8 @@ use prometheus_client::registry::Registry;
 
 use super::Shared;
 use super::status::lease_until;
+use crate::backend::PeerCount;
+use crate::cluster::LogStatus;
 use crate::machine::Snapshot;
 use crate::sidecar::{Election, Metrics};
 use crate::time::{Moment, UnixMs};
@@ -204,6 +206,13 @@ impl Families<'_, '_> {
         let help = "By how much the store's clock has moved further than this machine's since \
                     the start";
         self.gauge("clock_step_seconds", help, |seen| seen.clock_step())?;
+        let help = "The other members of the cluster; this node is not among them";
+        self.of_peers("peers_total", help, |peers| peers.total)?;
+        let help = "The other members that this node's connection stands to";
+        self.of_peers("peers_connected", help, |peers| peers.connected)?;
+        let help = "1 while a majority of the members is there, as far as this node can tell";
+        self.of_peers("has_quorum", help, |peers| peers.has_quorum.into())?;
+        self.of_the_log()?;
         let help = "Validations of fencing tokens";
         self.counters("fence_checks", help, ["result"], Metrics::fence_checks)?;
         let help = "Writes of the checkpoint; unknown: may have been applied";
@@ -213,6 +222,67 @@ impl Families<'_, '_> {
             ["result"],
             Metrics::checkpoint_writes,
         )
+    }
+
+    /// No family at all where the store is no cluster of sidecars.
+    fn of_peers(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        count: impl Fn(PeerCount) -> usize,
+    ) -> fmt::Result {
+        if self.seen.iter().all(|seen| seen.election.peers().is_none()) {
+            return Ok(());
+        }
+        self.gauge(name, help, |seen| {
+            seen.election.peers().map_or(0, |peers| count(peers) as u64)
+        })
+    }
+
+    /// No family at all where the members keep no log.
+    fn of_the_log(&mut self) -> fmt::Result {
+        let logs = self.seen.iter();
+        let logs: Vec<(&Seen<'_>, LogStatus)> = logs
+            .filter_map(|seen| seen.election.log().map(|log| (seen, log)))
+            .collect();
+        if logs.is_empty() {
+            return Ok(());
+        }
+        let help = "The newest term of the log's own leader; no fencing token";
+        let mut terms = family(&mut self.encoder, "raft_term", help, MetricType::Gauge)?;
+        for (seen, log) in &logs {
+            terms
+                .encode_family(&[election(seen)])?
+                .encode_gauge(&log.term)?;
+        }
+        let help = "The last entry of this member's log, by how far it is with it";
+        let mut indexes = family(&mut self.encoder, "log_index", help, MetricType::Gauge)?;
+        for (seen, log) in &logs {
+            let kinds = [
+                ("last", log.last),
+                ("committed", log.committed),
+                ("applied", log.applied),
+            ];
+            for (kind, index) in kinds {
+                indexes
+                    .encode_family(&[election(seen), ("kind", kind)])?
+                    .encode_gauge(&index)?;
+            }
+        }
+        let help = "By how many entries another member lags, on the log's leader; 0 elsewhere";
+        let mut lags = family(
+            &mut self.encoder,
+            "log_lag_entries",
+            help,
+            MetricType::Gauge,
+        )?;
+        for (seen, log) in &logs {
+            for (peer, lag) in &log.lag_entries {
+                lags.encode_family(&[election(seen), ("peer", peer.as_str())])?
+                    .encode_gauge(lag)?;
+            }
+        }
+        Ok(())
     }
 
     fn of_the_app(&mut self, shared: &Shared) -> fmt::Result {

@@ -114,7 +114,7 @@ fn document() -> Value {
     let schemas = document["components"]["schemas"].as_object_mut();
     for (name, schema) in schemas.into_iter().flatten() {
         // What this API sends has every member, null where unknown.
-        let sent = name != "StepDownBody" && name != "ValidateBody";
+        let sent = !["StepDownBody", "ValidateBody", "SeatBody"].contains(&name.as_str());
         if let (true, Some(members)) = (sent, schema["properties"].as_object()) {
             schema["required"] = members.keys().cloned().collect();
         }

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{Shared, checkpoint, events, leadership, metrics, openapi, page, process};
+use super::{Shared, checkpoint, cluster, events, leadership, metrics, openapi, page, process};
 
 type Routes = OpenApiRouter<Shared>;
 
@@ -114,6 +114,10 @@ fn rest_of_process() -> Routes {
     Routes::default()
         .routes(routes!(page::page))
         .routes(routes!(process::elections))
+        .routes(routes!(cluster::status))
+        .routes(routes!(cluster::add))
+        .routes(routes!(cluster::remove))
+        .routes(routes!(cluster::replace))
         .routes(routes!(openapi::openapi))
 }
 

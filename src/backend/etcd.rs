@@ -62,13 +62,13 @@ use self::election::Election;
 use self::keys::Keys;
 use self::link::{Link, Rotation};
 use self::topic::Topic;
-use super::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
 use super::{Answer, Backend, Guarantees, Hints, Scope, Store};
 use crate::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, ElectionName, NodeId,
     Observed, Released, Renewed, StoreError,
 };
 use crate::time::Clock;
+use crate::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
 
 /// How often an etcd looks for leases that have run out.
 pub const EXPIRY_STEP: Duration = Duration::from_millis(500);
@@ -117,7 +117,7 @@ impl EtcdStore {
             credentials,
             call_timeout,
         } = options;
-        let speech = target.tls().then_some(Speech {
+        let speech = target.tls().then_some(Speech::Store {
             protocols: &[b"h2"],
         });
         let credentials = Credentials::load(credentials, target.login().clone(), speech)?;

@@ -61,10 +61,10 @@ pub use target::{RedisTarget, RedisTargetError, Topology};
 use self::access::Access;
 use self::election::RedisElection;
 use self::ways::Ways;
-use super::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
 use super::{Backend, Guarantees, Store};
 use crate::lease::ElectionName;
 use crate::time::Clock;
+use crate::wire::{CredentialFiles, Credentials, CredentialsError, Speech};
 
 /// One Redis: a server, or several that stand in for each other.
 #[derive(Clone)]
@@ -101,7 +101,10 @@ impl RedisStore {
     /// Outside a tokio runtime.
     pub fn open(options: RedisOptions, clock: Arc<dyn Clock>) -> Result<Self, CredentialsError> {
         // Redis negotiates no protocol inside TLS.
-        let speech = options.target.tls().then_some(Speech { protocols: &[] });
+        let speech = options
+            .target
+            .tls()
+            .then_some(Speech::Store { protocols: &[] });
         let login = options.target.login().clone();
         let credentials = Credentials::load(options.credentials, login, speech)?;
         let access = Access::new(

@@ -123,7 +123,7 @@ fn json() -> Arg {
 
 /// The commands that ask a running sidecar.
 fn asking() -> Vec<Command> {
-    let ask = |name: &'static str, about: &'static str| {
+    let sidecar = |name: &'static str, about: &'static str| {
         Command::new(name)
             .about(about)
             .arg(
@@ -141,12 +141,14 @@ fn asking() -> Vec<Command> {
                     .env("TENURE_API_TOKEN_FILE")
                     .help("Holds the API's token on its first line, where it asks for one"),
             )
-            .arg(
-                Arg::new("of")
-                    .long("election")
-                    .value_name("NAME")
-                    .help("Which of its elections (default: the first)"),
-            )
+    };
+    let ask = |name: &'static str, about: &'static str| {
+        sidecar(name, about).arg(
+            Arg::new("of")
+                .long("election")
+                .value_name("NAME")
+                .help("Which of its elections (default: the first)"),
+        )
     };
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name)
@@ -208,11 +210,53 @@ fn asking() -> Vec<Command> {
                     .arg(json()),
             ),
         ask("history", "The last transitions of this node").arg(json()),
+        cluster(&sidecar, &text),
         ask("healthcheck", "Exit with 0 while the sidecar is live").after_help(
             "Exit codes: 0 live; 69 not live, or no answer within 5 seconds; 78 a bad --api. \
              --api may name the probes' listener; no token is needed.",
         ),
     ]
+}
+
+/// The members of a cluster of sidecars, where the log says who they are.
+fn cluster(
+    sidecar: &impl Fn(&'static str, &'static str) -> Command,
+    text: &impl Fn(&'static str, &'static str, &'static str) -> Arg,
+) -> Command {
+    let change = |name: &'static str, about: &'static str| {
+        sidecar(name, about)
+            .arg(
+                Arg::new("member")
+                    .required(true)
+                    .value_name("ID")
+                    .help("The member, as --peer names it"),
+            )
+            .arg(text(
+                "wait",
+                "DURATION",
+                "How long to wait for the change (default: 30s)",
+            ))
+            .arg(json())
+    };
+    Command::new("cluster")
+        .about("The members of a raft cluster: who they are, and changes of that")
+        .long_about(
+            "Any member's sidecar can be asked: it passes the question on to the one that leads \
+             the log. The members of bully and ring are those of --peer, and stores have none.",
+        )
+        .subcommand_required(true)
+        .subcommand(
+            sidecar("status", "Who the members are, and how far their logs are").arg(json()),
+        )
+        .subcommand(change(
+            "add",
+            "Let a member vote that is listed and connected",
+        ))
+        .subcommand(change("remove", "Take a member's vote and seat"))
+        .subcommand(change(
+            "replace",
+            "Give a member's seat to its new disk: the old one was lost",
+        ))
 }
 
 fn lab() -> Command {
@@ -227,8 +271,9 @@ fn lab() -> Command {
         .about("The counter failover lab: real processes, one counter, faults, a verdict")
         .long_about(
             "Starts real sidecars with a worker each, lets the leader count through the fenced \
-             checkpoint, stops, kills, pauses or cuts off the leader, and judges: exit 1 where \
-             the counter ever went back, skipped or doubled, two led at once, or an epoch fell.",
+             checkpoint, stops, kills, pauses or cuts off the leader, or parts the members, and \
+             judges: exit 1 where the counter ever went back, skipped or doubled, two led at \
+             once, or an epoch fell.",
         )
         .arg(text(
             "backend",
@@ -245,12 +290,17 @@ fn lab() -> Command {
         .arg(text(
             "fault",
             "LIST",
-            "Of stop, kill, pause, cut (default: kill,stop,pause)",
+            "Of stop, kill, pause, cut, partition (default: kill,stop,pause)",
         ))
         .arg(text(
             "rounds",
             "N",
             "How often the faults are gone through (default: 1)",
+        ))
+        .arg(text(
+            "report",
+            "FILE.html",
+            "Draw the timeline as one self-contained page there",
         ))
         .arg(json())
 }

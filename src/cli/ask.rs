@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde_json::{Value, json};
 
-use super::watch;
+use super::{cluster, watch};
 use crate::bearer::{TokenFile, Tokens};
 use crate::client::{Answer, Client, ClientError};
 use crate::exit::{Exit, print_bytes};
@@ -65,6 +65,7 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
     match (verb, matches.subcommand()) {
         ("checkpoint", Some(("get", matches))) => checkpoint_get(matches).await,
         ("checkpoint", Some(("put", matches))) => checkpoint_put(matches).await,
+        ("cluster", Some((verb, matches))) => cluster::run(verb, matches).await,
         ("status", _) => status(matches).await,
         ("stepdown", _) => step_down(matches).await,
         ("token", _) => token(matches).await,
@@ -77,7 +78,11 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
 }
 
 fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
-    let election = parsed(matches, "of", "election")?;
+    // The commands about the members are about no election.
+    let election = match matches.try_contains_id("of") {
+        Ok(_) => parsed(matches, "of", "election")?,
+        Err(_) => None,
+    };
     let client = Client::new(api(matches), election.as_ref())?;
     Ok(client.showing(tokens(matches)?))
 }
@@ -121,12 +126,12 @@ where
     text(matches, argument).map(parse).transpose()
 }
 
-fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
     matches.get_one::<String>(name).map(String::as_str)
 }
 
 /// The body of a good answer; anything else is told on stderr.
-fn good(answer: &Answer) -> Result<Value, Refusal> {
+pub(super) fn good(answer: &Answer) -> Result<Value, Refusal> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status.is_success() {
         return Ok(body);
@@ -153,15 +158,19 @@ pub(super) fn refused(answer: &Answer, body: &Value) -> Exit {
     }
 }
 
-fn print_json(value: &Value) -> Exit {
+pub(super) fn print_json(value: &Value) -> Exit {
     print_bytes(format!("{value:#}\n").as_bytes())
 }
 
-async fn get(matches: &ArgMatches, path: &str) -> Result<Value, Refusal> {
+pub(super) async fn get(matches: &ArgMatches, path: &str) -> Result<Value, Refusal> {
     good(&client(matches)?.send("GET", path, &[], Vec::new()).await?)
 }
 
-async fn post(matches: &ArgMatches, path: &str, body: &Value) -> Result<Answer, Refusal> {
+pub(super) async fn post(
+    matches: &ArgMatches,
+    path: &str,
+    body: &Value,
+) -> Result<Answer, Refusal> {
     let kind = [("content-type", "application/json")];
     let body = body.to_string().into_bytes();
     Ok(client(matches)?.send("POST", path, &kind, body).await?)
@@ -232,15 +241,20 @@ fn status_text(status: &Value) -> String {
     lines.iter().map(line).collect()
 }
 
+/// A duration of the command line, as the API takes it.
+pub(super) fn millis(argument: &str, text: &str) -> Result<u64, Refusal> {
+    let span = humantime::parse_duration(text).map_err(|error| {
+        let text = format!("--{argument} {text}: it is no duration ({error}); write 10s");
+        Refusal::Told(complain(Exit::Configuration, &text))
+    })?;
+    Ok(crate::time::millis(span))
+}
+
 async fn step_down(matches: &ArgMatches) -> Result<Exit, Refusal> {
     let mut body = serde_json::Map::new();
     for (argument, member) in [("cooldown", "cooldown_ms"), ("wait", "wait_ms")] {
         if let Some(text) = text(matches, argument) {
-            let span = humantime::parse_duration(text).map_err(|error| {
-                let text = format!("--{argument} {text}: it is no duration ({error}); write 10s");
-                Refusal::Told(complain(Exit::Configuration, &text))
-            })?;
-            body.insert(member.to_owned(), crate::time::millis(span).into());
+            body.insert(member.to_owned(), millis(argument, text)?.into());
         }
     }
     if let Some(text) = text(matches, "reason") {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Problem, Reader, Target};
-use crate::backend::wire::CredentialFiles;
+use crate::wire::{CredentialFiles, CredentialsError};
 
 const TLS_FILES: [&str; 3] = ["ca-file", "cert-file", "key-file"];
 const ALL: [&str; 5] = [
@@ -32,11 +32,26 @@ impl Reader<'_> {
         if let Some(target) = target {
             self.fit(target);
             if self.problems.len() == before {
-                let found = files.problems(target.speaks_tls());
+                let found = self.unfit(&files, target);
                 self.problems.extend(found.into_iter().map(Problem::of));
             }
         }
         files
+    }
+
+    fn unfit(&self, files: &CredentialFiles, target: &Target) -> Vec<CredentialsError> {
+        #[cfg(feature = "peers")]
+        if target.cluster().is_some() {
+            let tls = self.any_tls_file().then(|| files.problems_between_peers());
+            return tls.unwrap_or_default();
+        }
+        files.problems(target.speaks_tls())
+    }
+
+    /// Whether any file for TLS is named.
+    #[cfg(feature = "peers")]
+    pub(super) fn any_tls_file(&self) -> bool {
+        TLS_FILES.iter().any(|name| self.raw.get(name).is_some())
     }
 
     fn file(&mut self, name: &str) -> Option<PathBuf> {
@@ -48,6 +63,11 @@ impl Reader<'_> {
 
     /// What the store does not take, or what is said twice.
     fn fit(&mut self, target: &Target) {
+        #[cfg(feature = "peers")]
+        if target.cluster().is_some() {
+            let text = format!("the members of {target} log in nowhere; leave it out");
+            return self.refuse(&ALL[..2], &text);
+        }
         let Some(login) = target.login() else {
             return self.refuse(
                 &ALL,

@@ -54,7 +54,7 @@ pub const SETTINGS: &[Setting] = &[
         "Where the lease is kept: file (default; a directory of this user), file:///dir, redis, \
          redis://[user[:pass]@]host[:6379][/db], redis+sentinel://host,host/master, \
          redis+cluster://host,host, etcd, etcd://[user[:pass]@]host[:2379][,host]; rediss and etcds \
-         speak TLS",
+         speak TLS; raft, bully, ring: no store, the sidecars agree among themselves (see --peer)",
     ),
     many(
         "election",
@@ -75,7 +75,7 @@ pub const SETTINGS: &[Setting] = &[
     one(
         "ttl",
         "DURATION",
-        "The lease: how long a crashed leader blocks the others (default: 15s)",
+        "The lease: how long a crashed leader blocks the others (default: 15s; 3s with peers)",
     ),
     one(
         "renew-every",
@@ -183,10 +183,54 @@ pub const SETTINGS: &[Setting] = &[
         "N",
         "How many may follow /events at once, 1 to 512 (default: 256)",
     ),
+    many(
+        "peer",
+        "ID=HOST:PORT",
+        "A member of the cluster and where it listens for the others, for raft, bully and ring; \
+         once for each member, this node too; the same list on every node",
+    ),
+    one(
+        "node",
+        "ID",
+        "Which of the members this node is, 1 to 32 of A-Z a-z 0-9 . _ -",
+    ),
+    one(
+        "peer-listen",
+        "HOST:PORT",
+        "Where this node listens for the others (default: its own --peer address)",
+    ),
+    one("witness", "", "This node follows and has no vote (raft)"),
+    one(
+        "insecure-peers",
+        "",
+        "Listen for the others off the loopback though nothing proves who they are",
+    ),
+    one(
+        "heartbeat",
+        "DURATION",
+        "From one sign of life to the next among members (default: 1s)",
+    ),
+    one(
+        "suspicion",
+        "DURATION",
+        "After so long a silence a member is suspected of being down (default: 3s)",
+    ),
+    one(
+        "election-timeout",
+        "DURATION",
+        "How long an election among members may take (default: 5s)",
+    ),
+    one(
+        "bootstrap",
+        "",
+        "The cluster is new: this disk holds nothing because nothing was ever promised on it. For \
+         the very first start of each member alone; never to replace a lost disk",
+    ),
     one(
         "state-dir",
         "DIR",
-        "Where the highest epoch seen is kept across restarts (default: only in memory)",
+        "Where the highest epoch seen is kept across restarts, and what a member has promised \
+         the others (default: only in memory; members need it)",
     ),
     one(
         "wait",

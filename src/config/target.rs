@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Problem;
+use super::{DEFAULT_TTL, Problem};
 
 /// A store that can be opened.
 #[derive(Clone, Debug)]
@@ -20,19 +20,13 @@ pub enum Target {
     /// A Redis server.
     #[cfg(feature = "redis")]
     Redis(crate::backend::redis::RedisTarget),
+    /// The sidecars among themselves.
+    #[cfg(feature = "peers")]
+    Peers(super::Cluster),
 }
 
-/// The schemes of the design that other versions or builds serve.
-const KNOWN: &[&str] = &[
-    "file",
-    "redis",
-    "rediss",
-    "redis+sentinel",
-    "redis+cluster",
-    "raft",
-    "bully",
-    "ring",
-];
+/// The schemes of the sidecars among themselves, served by this build or not.
+const PEERS: &[&str] = &["raft", "bully", "ring"];
 
 impl Target {
     /// The directory of this user.
@@ -77,6 +71,36 @@ impl Target {
     fn redis(_: &str) -> Result<Self, Problem> {
         Err(Problem::new("this build has no redis backend"))
     }
+
+    #[cfg(feature = "peers")]
+    fn peers(scheme: &str, name: &str) -> Option<Result<Self, Problem>> {
+        let algorithm = super::Algorithm::of(scheme).filter(|it| it.served())?;
+        Some(super::Cluster::new(algorithm, name).map(Self::Peers))
+    }
+
+    #[cfg(not(feature = "peers"))]
+    fn peers(_: &str, _: &str) -> Option<Result<Self, Problem>> {
+        None
+    }
+
+    /// What was named is of this design, and not of this build.
+    fn not_served(scheme: &str) -> Problem {
+        let mut served = Vec::new();
+        for (name, here) in [
+            ("file", cfg!(feature = "file")),
+            ("redis", cfg!(feature = "redis")),
+            ("etcd", cfg!(feature = "etcd")),
+            ("raft", cfg!(feature = "raft")),
+            ("bully", cfg!(feature = "quorum")),
+            ("ring", cfg!(feature = "quorum")),
+        ] {
+            served.extend(here.then_some(name));
+        }
+        Problem::new(format!(
+            "this version does not serve {scheme}; it serves {}",
+            served.join(", ")
+        ))
+    }
 }
 
 impl Target {
@@ -94,8 +118,35 @@ impl Target {
         match self {
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => crate::backend::etcd::EXPIRY_STEP,
+            #[cfg(feature = "raft")]
+            Self::Peers(cluster) if cluster.algorithm == super::Algorithm::Raft => {
+                crate::backend::raft::EXPIRY_STEP
+            }
+            #[cfg(feature = "quorum")]
+            Self::Peers(_) => crate::backend::quorum::EXPIRY_STEP,
             #[allow(unreachable_patterns)]
             _ => Duration::from_millis(1),
+        }
+    }
+
+    /// The lease where `--ttl` is not given.
+    pub(super) fn default_ttl(&self) -> Duration {
+        match self {
+            #[cfg(feature = "peers")]
+            Self::Peers(_) => super::peers::TTL,
+            #[allow(unreachable_patterns)]
+            _ => DEFAULT_TTL,
+        }
+    }
+
+    /// The cluster of sidecars, where it is one.
+    #[cfg(feature = "peers")]
+    #[must_use]
+    pub fn cluster(&self) -> Option<&super::Cluster> {
+        match self {
+            Self::Peers(cluster) => Some(cluster),
+            #[allow(unreachable_patterns)]
+            _ => None,
         }
     }
 
@@ -135,12 +186,14 @@ impl Target {
                 let server = target.servers().first().filter(|_| alone);
                 server.map(ToString::to_string)
             }
+            #[cfg(feature = "peers")]
+            Self::Peers(_) => None,
         }
     }
 
     /// The login that stands in the address; `None` where the store takes none.
     #[cfg(feature = "wire")]
-    pub(super) fn login(&self) -> Option<&crate::backend::wire::Login> {
+    pub(super) fn login(&self) -> Option<&crate::wire::Login> {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => None,
@@ -148,6 +201,8 @@ impl Target {
             Self::Etcd(target) => Some(target.login()),
             #[cfg(feature = "redis")]
             Self::Redis(target) => Some(target.login()),
+            #[cfg(feature = "peers")]
+            Self::Peers(_) => None,
         }
     }
 
@@ -161,6 +216,8 @@ impl Target {
             Self::Etcd(target) => target.tls(),
             #[cfg(feature = "redis")]
             Self::Redis(target) => target.tls(),
+            #[cfg(feature = "peers")]
+            Self::Peers(_) => false,
         }
     }
 
@@ -174,6 +231,8 @@ impl Target {
             Self::Etcd(_) => "write etcds:// for TLS, or leave it out",
             #[cfg(feature = "redis")]
             Self::Redis(_) => "write rediss:// for TLS, or leave it out",
+            #[cfg(feature = "peers")]
+            Self::Peers(_) => "leave it out",
         }
     }
 }
@@ -193,11 +252,11 @@ impl FromStr for Target {
             redis if redis.starts_with("redis+") || redis.starts_with("rediss+") => {
                 Self::redis(text)
             }
-            known if KNOWN.contains(&known) => Err(Problem::new(format!(
-                "this version does not serve {known}; it serves file, redis and etcd"
-            ))),
+            scheme if PEERS.contains(&scheme) => Self::peers(scheme, rest.unwrap_or_default())
+                .unwrap_or_else(|| Err(Self::not_served(scheme))),
             _ => Err(Problem::new(
-                "it is no backend; write file, file:///dir, redis://host:6379 or etcd://host:2379",
+                "it is no backend; write file, file:///dir, redis://host:6379, etcd://host:2379, \
+                 raft, bully or ring",
             )),
         }
     }
@@ -213,6 +272,8 @@ impl fmt::Display for Target {
             Self::Etcd(target) => target.fmt(f),
             #[cfg(feature = "redis")]
             Self::Redis(target) => target.fmt(f),
+            #[cfg(feature = "peers")]
+            Self::Peers(cluster) => cluster.fmt(f),
         }
     }
 }

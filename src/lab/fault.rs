@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rustix::process::Signal;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::fleet::Node;
 use super::judge::{Verdict, judge};
-use super::log::{Leading, Log, Record, What, claim, counter, overview, refused};
-use super::options::{Backend, Fault, Options};
-use super::proxy::Proxy;
-use super::report::{Report, Row};
+use super::log::{Leading, Log, Record, What, claim, counter, overview, refused, writes};
+use super::network::Network;
+use super::options::{Fault, Options};
+use super::report::{Disturbance, History, Report, Row};
 use super::show::Show;
 use super::worker::Event;
 use crate::lease::SessionId;
@@ -28,59 +26,22 @@ const WAITING_REQUESTS: usize = 8;
 /// A running lab.
 pub(super) struct Lab {
     options: Options,
-    backend: Backend,
     show: Show,
     log: Log,
+    /// What was done so far.
+    done: Vec<Disturbance>,
     flags: Vec<String>,
     nodes: Vec<Node>,
-    /// One a node, where the store has a server and `cut` is asked for.
-    proxies: Vec<Proxy>,
+    network: Network,
     _moving: JoinSet<()>,
-    _home: Option<Home>,
-}
-
-/// A directory that goes with the lab.
-struct Home(std::path::PathBuf);
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Lab {
     /// Starts the fleet and waits until its first leader counts.
     pub async fn start(options: &Options, show: Show) -> anyhow::Result<Self> {
-        if let Some(server) = options.backend.as_ref().and_then(|it| it.target.server()) {
-            let reached = TcpStream::connect(&server).await;
-            reached.with_context(|| {
-                format!("nothing answers at {server}: start the store, or leave --backend away")
-            })?;
-        }
         let name = SessionId::random()?;
         let election = format!("lab-{}", name.as_str().get(..8).unwrap_or_default());
-        let (backend, home) = match &options.backend {
-            Some(backend) => (backend.clone(), None),
-            None => {
-                let path = std::env::temp_dir().join(format!("tenure-{election}"));
-                std::fs::create_dir(&path)?;
-                let home = Home(path);
-                let backend = Backend::directory(&home.0);
-                (
-                    backend.map_err(|problem| anyhow::anyhow!("{problem}"))?,
-                    Some(home),
-                )
-            }
-        };
-        let mut proxies = Vec::new();
-        if let (true, Some(server)) = (
-            options.faults.contains(&Fault::Cut),
-            backend.target.server(),
-        ) {
-            for _ in 0..options.nodes {
-                proxies.push(Proxy::start(server.clone()).await?);
-            }
-        }
+        let network = Network::start(options, &election).await?;
         let span = |span: Duration| humantime::format_duration(span).to_string();
         let flags = [
             ("--election", election.clone()),
@@ -95,17 +56,16 @@ impl Lab {
             options: options.clone(),
             show,
             log: Log::new(),
+            done: Vec::new(),
             flags,
             nodes: Vec::new(),
-            proxies,
+            network,
             _moving: JoinSet::new(),
-            backend,
-            _home: home,
         };
         let ttl = humantime::format_duration(options.timing.ttl());
         lab.show.line(&format!(
             "election {election} on {}, ttl {ttl}",
-            lab.backend.target
+            lab.network.backend.target
         ));
         for number in 0..options.nodes {
             lab.nodes.push(lab.start_node(number).await?);
@@ -118,14 +78,9 @@ impl Lab {
     }
 
     async fn start_node(&self, number: usize) -> anyhow::Result<Node> {
-        let proxy = self.proxies.get(number).map(|proxy| proxy.address);
-        Node::start(
-            number,
-            &self.flags,
-            &self.backend.for_node(proxy),
-            &self.log,
-        )
-        .await
+        let flags = [&self.flags[..], &self.network.flags_of(number)].concat();
+        let backend = self.network.backend_of(number);
+        Node::start(number, &flags, &backend, &self.log).await
     }
 
     /// Does one fault to the leader and waits until all is well again.
@@ -146,12 +101,17 @@ impl Lab {
                 stale_answers = stale;
                 new
             }
-            Fault::Cut => self.cut(old, at).await?,
+            Fault::Cut => self.cut(old, at, fault, &[old.node]).await?,
+            Fault::Partition => self.part(old, at, round).await?,
         };
         let new = self.counting(new).await?;
         let records = self.log.records();
         let after = counter(&records);
-        let leaderless = new.at.since(at);
+        let leaderless = match new.epoch > old.epoch {
+            true => new.at.since(at),
+            // It went on.
+            false => Duration::ZERO,
+        };
         let verdict = judge(&records);
         let row = Row {
             round,
@@ -161,7 +121,7 @@ impl Lab {
             leaderless_ms: ms(leaderless),
             share_of_ttl: leaderless.as_secs_f64() / self.options.timing.ttl().as_secs_f64(),
             after_lease_end_ms: lease_end
-                .filter(|_| fault != Fault::Stop)
+                .filter(|_| fault != Fault::Stop && new.epoch > old.epoch)
                 .map(|end| ms(new.at.since(end))),
             epoch_before: old.epoch,
             epoch_after: new.epoch,
@@ -187,7 +147,12 @@ impl Lab {
         self.nodes[old.node].signal(signal)?;
         let new = self.successor(old, at).await?;
         self.nodes[old.node].ended().await?;
+        let ended = BootClock.now();
         self.nodes[old.node] = self.start_node(old.node).await?;
+        self.done.push(Disturbance {
+            ended: Some(ended),
+            ..over(fault, old, at)
+        });
         Ok(new)
     }
 
@@ -205,6 +170,7 @@ impl Lab {
         let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
         pause(rest).await;
         node.signal(Signal::CONT)?;
+        self.done.push(over(Fault::Pause, old, at));
         let mut stale = 0;
         while let Some(answer) = waiting.join_next().await {
             let body: serde_json::Value = serde_json::from_slice(&answer??.body)?;
@@ -215,18 +181,64 @@ impl Lab {
         Ok((new, stale))
     }
 
-    /// The store's connection passes nothing on for two TTLs.
-    async fn cut(&mut self, old: Leading, at: Moment) -> anyhow::Result<Leading> {
-        let Some(proxy) = self.proxies.get(old.node) else {
-            anyhow::bail!("no proxy stands before the store");
-        };
-        proxy.set_cut(true);
+    /// Nothing passes for two TTLs between the leader, with those who are cut off beside
+    /// it, and the store or the other members.
+    async fn cut(
+        &mut self,
+        old: Leading,
+        at: Moment,
+        fault: Fault,
+        off: &[usize],
+    ) -> anyhow::Result<Leading> {
+        self.network.set_cut(off, true);
         let new = self.successor(old, at).await?;
-        let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
-        pause(rest).await;
-        proxy.set_cut(false);
+        self.heal(old, at, fault, off).await;
         self.follows(old.node, at).await?;
         Ok(new)
+    }
+
+    /// The members are parted, the fewer from the more.
+    async fn part(&mut self, old: Leading, at: Moment, round: u32) -> anyhow::Result<Leading> {
+        let count = self.nodes.len();
+        let with_leader = round % 2 == 1;
+        let first = if with_leader { old.node } else { old.node + 1 };
+        let fewer = (count - 1) / 2;
+        let off: Vec<usize> = (first..first + fewer).map(|node| node % count).collect();
+        self.show_sides(&off);
+        if with_leader {
+            return self.cut(old, at, Fault::Partition, &off).await;
+        }
+        self.network.set_cut(&off, true);
+        // The leader goes on. Or another one of its side does: of a log that had its own
+        // leader on the other side, none is served until it has a new one.
+        let cut_at = BootClock.now();
+        let writes = |records: &[Record]| writes(records, cut_at).then_some(());
+        let what = "a write on the larger side";
+        self.log.until(what, self.bound(), writes).await?;
+        self.heal(old, at, Fault::Partition, &off).await;
+        self.counting_leader().await
+    }
+
+    /// Ends what `set_cut` began, two TTLs after that.
+    async fn heal(&mut self, old: Leading, at: Moment, fault: Fault, off: &[usize]) {
+        let rest = (at + self.options.timing.ttl() * 2).since(BootClock.now());
+        pause(rest).await;
+        self.network.set_cut(off, false);
+        self.done.push(Disturbance {
+            hit: off.to_vec(),
+            ..over(fault, old, at)
+        });
+    }
+
+    fn show_sides(&self, off: &[usize]) {
+        let (fewer, more): (Vec<usize>, Vec<usize>) =
+            (0..self.nodes.len()).partition(|node| off.contains(node));
+        let names = |side: &[usize]| {
+            let names: Vec<&str> = side.iter().map(|at| &*self.nodes[*at].name).collect();
+            names.join(" ")
+        };
+        self.show
+            .line(&format!("{} | {}", names(&fewer), names(&more)));
     }
 
     /// Whoever leads and has counted enough for a fault to be worth it.
@@ -337,7 +349,7 @@ impl Lab {
     }
 
     /// Stops the fleet and draws the conclusion.
-    pub async fn finish(mut self, rows: Vec<Row>) -> anyhow::Result<Report> {
+    pub async fn finish(mut self, rows: Vec<Row>) -> anyhow::Result<(Report, History)> {
         self._moving.shutdown().await;
         for node in &self.nodes {
             node.signal(Signal::TERM)?;
@@ -350,16 +362,30 @@ impl Lab {
         let verdict: Verdict = judge(&records);
         let stale = rows.iter().any(|row| row.stale_answers > 0);
         let timing = &self.options.timing;
-        Ok(Report {
+        let history = History::new(self.options.nodes, &records, &self.done);
+        let report = Report {
             ok: verdict.holds() && !stale,
-            backend: self.backend.target.to_string(),
+            backend: self.network.backend.target.to_string(),
             nodes: self.options.nodes,
             ttl_ms: crate::time::millis(timing.ttl()),
             renew_every_ms: crate::time::millis(timing.renew_every()),
             faults: rows,
             counter: counter(&records),
             verdict,
-        })
+        };
+        Ok((report, history))
+    }
+}
+
+/// A fault to the leader that is over now.
+fn over(fault: Fault, old: Leading, from: Moment) -> Disturbance {
+    Disturbance {
+        fault,
+        node: old.node,
+        hit: vec![old.node],
+        from,
+        until: BootClock.now(),
+        ended: None,
     }
 }
 

@@ -18,6 +18,11 @@ use crate::time::{pause, within};
 /// Longer than any node needs for its first line.
 const START_TIME: Duration = Duration::from_secs(20);
 
+/// What a node is called, and the member that it is.
+pub(super) fn name(node: usize) -> String {
+    format!("node-{}", node + 1)
+}
+
 /// One process. Dropping it kills it.
 pub(super) struct Node {
     pub name: String,
@@ -34,7 +39,7 @@ impl Node {
         backend: &str,
         log: &Log,
     ) -> anyhow::Result<Self> {
-        let name = format!("node-{}", number + 1);
+        let name = name(number);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(NODE_COMMAND).args(["--id", &name]).args(flags);
         for setting in SETTINGS {

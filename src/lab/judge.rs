@@ -138,6 +138,11 @@ mod tests {
             value: 3,
             revision: "5.3".parse().ok(),
         };
+        let looked = Event::Resumed {
+            epoch: 7,
+            value: 5,
+            revision: "7.2".parse().ok(),
+        };
         let history = [
             leads(0, 5, "01"),
             wrote("5.1", 1),
@@ -146,6 +151,10 @@ mod tests {
             leads(1, 7, "02"),
             record(1, What::Worker(found)),
             wrote("7.1", 4),
+            // Its answer was lost, and the worker looked.
+            record(1, What::Worker(Event::Unknown { epoch: 7, value: 5 })),
+            record(1, What::Worker(looked)),
+            wrote("7.3", 6),
         ];
         assert!(judge(&history).holds(), "{:?}", judge(&history));
     }

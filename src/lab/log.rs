@@ -135,6 +135,15 @@ pub(super) fn refused(records: &[Record], since: Moment, old: Leading) -> u64 {
     records.iter().filter(bounced).count() as u64
 }
 
+/// Whether a write was sent and acknowledged after that moment: of two, the second waited
+/// for the first.
+pub(super) fn writes(records: &[Record], since: Moment) -> bool {
+    let acknowledged = |record: &&Record| {
+        record.at > since && matches!(record.what, What::Worker(Event::Wrote { .. }))
+    };
+    records.iter().filter(acknowledged).count() > 1
+}
+
 /// Who leads and who follows, for the moving line.
 pub(super) fn overview(records: &[Record], nodes: usize) -> String {
     let newest = records.iter().filter_map(claim).max_by_key(|it| it.epoch);

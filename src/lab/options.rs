@@ -1,8 +1,10 @@
 //! What the lab is asked to do.
 
 use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -19,8 +21,11 @@ pub(crate) enum Fault {
     Kill,
     /// SIGSTOP for two TTLs, then it wakes and tries to write.
     Pause,
-    /// It loses the store for two TTLs.
+    /// It loses the store, or all other members, for two TTLs.
     Cut,
+    /// The members are parted for two TTLs, the fewer from the more. The leader is among
+    /// the fewer in the first round and every other one.
+    Partition,
 }
 
 impl fmt::Display for Fault {
@@ -30,11 +35,12 @@ impl fmt::Display for Fault {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Cut => "cut",
+            Self::Partition => "partition",
         })
     }
 }
 
-/// The store that the nodes use.
+/// The store that the nodes use, or the cluster that they are.
 #[derive(Clone)]
 pub(crate) struct Backend {
     pub target: Target,
@@ -54,6 +60,15 @@ impl Backend {
     pub fn directory(path: &Path) -> Result<Self, Problem> {
         let text = format!("file://{}", path.display());
         text.parse().map(|target| Self { target, text })
+    }
+
+    /// Whether the nodes are the members of a cluster, and there is no store.
+    pub fn has_members(&self) -> bool {
+        #[cfg(feature = "peers")]
+        let members = self.target.cluster().is_some();
+        #[cfg(not(feature = "peers"))]
+        let members = false;
+        members
     }
 
     /// What a node's `TENURE_BACKEND` is, where it reaches the server directly or
@@ -82,6 +97,8 @@ pub(crate) struct Options {
     pub faults: Vec<Fault>,
     pub rounds: u32,
     pub json: bool,
+    /// Where the page with the timeline goes.
+    pub report: Option<PathBuf>,
 }
 
 impl Options {
@@ -96,7 +113,7 @@ impl Options {
             problems: &mut problems,
         };
         let backend = flags.read("backend", |text| {
-            let target = text
+            let target: Target = text
                 .parse()
                 .map_err(|problem: Problem| problem.to_string())?;
             let text = text.to_owned();
@@ -106,17 +123,11 @@ impl Options {
         let rounds = flags.number("rounds", 1, 1, 10_000);
         let timing = flags.timing();
         let faults = flags.faults();
-        let server = matches!(&backend, Some(backend) if backend.target.server().is_some());
-        if faults.contains(&Fault::Cut) && !server {
-            let what = match &backend {
-                Some(backend) if backend.target.has_servers() => "several servers",
-                _ => "a directory",
-            };
-            problems.push(Problem::new(format!(
-                "--fault cut: {what} cannot be cut off by the lab; choose a store with one server, \
-                 as in --backend redis"
-            )));
-        }
+        let report = flags.read("report", |text| {
+            let path = PathBuf::from(text);
+            writable(&path).map(|()| path)
+        });
+        problems.extend(unfit(backend.as_ref(), nodes, &faults));
         match timing {
             Some(timing) if problems.is_empty() => Ok(Self {
                 backend,
@@ -125,6 +136,7 @@ impl Options {
                 faults,
                 rounds,
                 json: matches.get_flag("json"),
+                report,
             }),
             _ => Err(problems),
         }
@@ -186,13 +198,71 @@ impl Flags<'_> {
                     "kill" => Ok(Fault::Kill),
                     "pause" => Ok(Fault::Pause),
                     "cut" => Ok(Fault::Cut),
-                    "partition" => Err("partition is for peer backends, which this version does \
-                                        not serve"
-                        .to_owned()),
-                    other => Err(format!("{other} is none of stop, kill, pause, cut")),
+                    "partition" => Ok(Fault::Partition),
+                    other => Err(format!(
+                        "{other} is none of stop, kill, pause, cut, partition"
+                    )),
                 })
                 .collect()
         });
         faults.unwrap_or_else(|| vec![Fault::Kill, Fault::Stop, Fault::Pause])
+    }
+}
+
+/// What the nodes' store, or the cluster that they are, does not let the lab do.
+fn unfit(backend: Option<&Backend>, nodes: u32, faults: &[Fault]) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if backend.is_some_and(Backend::has_members) {
+        if nodes < 3 {
+            found.push(format!(
+                "--nodes {nodes}: {nodes} members are their own majority, so that none may fail; \
+                 give 3 at least"
+            ));
+        }
+        return found.into_iter().map(Problem::new).collect();
+    }
+    if faults.contains(&Fault::Partition) {
+        found.push(
+            "--fault partition: only members have sides; choose --backend bully, ring or raft, or \
+             --fault cut to part the leader from its store"
+                .to_owned(),
+        );
+    }
+    let server = backend.is_some_and(|backend| backend.target.server().is_some());
+    if faults.contains(&Fault::Cut) && !server {
+        let what = match backend {
+            Some(backend) if backend.target.has_servers() => "several servers",
+            _ => "a directory",
+        };
+        found.push(format!(
+            "--fault cut: {what} cannot be cut off by the lab; choose a store with one server, \
+             as in --backend redis"
+        ));
+    }
+    found.into_iter().map(Problem::new).collect()
+}
+
+/// Whether a file can be written there, found out before minutes of a lab are spent on
+/// it. What is there stays as it is, and nothing new is left behind.
+fn writable(path: &Path) -> Result<(), String> {
+    if path.as_os_str().is_empty() {
+        return Err("it is no path".to_owned());
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err("it is a directory; name a file".to_owned()),
+        // To open a pipe would wait for its reader.
+        Ok(found) if !found.is_file() => Err("it is no regular file".to_owned()),
+        Ok(_) => OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map(drop)
+            .map_err(|error| format!("it cannot be written: {error}")),
+        Err(error) if error.kind() == ErrorKind::NotFound => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .and_then(|_| fs::remove_file(path))
+            .map_err(|error| format!("it cannot be made: {error}")),
+        Err(error) => Err(format!("it cannot be written: {error}")),
     }
 }

@@ -1,5 +1,5 @@
-//! A TCP proxy between a node and its store, so that `cut` needs no root. While cut
-//! it keeps connections open and passes nothing on; what was held back arrives late
+//! A TCP proxy between a node and its store or another member, so that `cut` and
+//! `partition` need no root. While cut it keeps connections open and passes nothing on; what was held back arrives late
 //! when it is healed, as on a real network.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// One node's way to the store. Dropping it ends its connections.
+/// One node's way to the store, or to another member. Dropping it ends its connections.
 pub(super) struct Proxy {
     pub address: SocketAddr,
     cut: watch::Sender<bool>,
@@ -18,13 +18,13 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of the loopback and passes on to `store`.
-    pub async fn start(store: String) -> std::io::Result<Self> {
+    /// Listens on a free port of the loopback and passes on to `target`.
+    pub async fn start(target: String) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (cut, is_cut) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, store, is_cut));
+        tasks.spawn(accept(listener, target, is_cut));
         Ok(Self {
             address,
             cut,
@@ -37,17 +37,17 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, store: String, is_cut: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(pass(client, store.clone(), is_cut.clone()));
+        connections.spawn(pass(client, target.clone(), is_cut.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn pass(client: TcpStream, store: String, mut is_cut: watch::Receiver<bool>) {
+async fn pass(client: TcpStream, target: String, mut is_cut: watch::Receiver<bool>) {
     let _ = is_cut.wait_for(|cut| !cut).await;
-    let Ok(server) = TcpStream::connect(store).await else {
+    let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));

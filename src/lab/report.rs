@@ -1,7 +1,13 @@
-//! The end of a lab: a table, or JSON.
+//! The end of a lab: a table, JSON, or a page with the timeline.
+
+mod chart;
+mod history;
+mod page;
+mod text;
 
 use serde::Serialize;
 
+pub(super) use self::history::{Disturbance, History};
 use super::judge::Verdict;
 
 /// One fault and what followed.
@@ -47,20 +53,25 @@ impl Report {
         self.ok
     }
 
+    /// The page of `--report`: one file that needs no other.
+    pub fn page(&self, history: &History) -> String {
+        page::page(self, history)
+    }
+
     pub fn text(&self, json: bool) -> String {
         if json {
             let body = serde_json::to_string_pretty(self).unwrap_or_default();
             return format!("{body}\n");
         }
         let mut text = format!(
-            "\n{:5} {:>13} {:>7} {:>31} {:>13} {:>5} {:>7} {:>7}\n",
+            "\n{:9} {:>10} {:>7} {:>30} {:>13} {:>5} {:>7} {:>7}\n",
             "fault", "leaderless", "of TTL", "epoch", "counter", "lost", "doubled", "refused"
         );
         for row in &self.faults {
             let epochs = format!("{} > {}", row.epoch_before, row.epoch_after);
             let counter = format!("{} > {}", row.counter_before, row.counter_after);
             text += &format!(
-                "{:5} {:>10.1} ms {:>6.2}x {epochs:>31} {counter:>13} {:>5} {:>7} {:>7}\n",
+                "{:9} {:>7.1} ms {:>6.2}x {epochs:>30} {counter:>13} {:>5} {:>7} {:>7}\n",
                 row.fault, row.leaderless_ms, row.share_of_ttl, row.lost, row.doubled, row.refused
             );
         }

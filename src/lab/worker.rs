@@ -102,15 +102,10 @@ impl Worker {
     }
 
     async fn tenure(&self, epoch: u64) -> Result<(), ClientError> {
-        let Some(mut stored) = self.read().await? else {
+        let Some(mut stored) = self.resume(epoch).await? else {
             pause(TICK).await;
             return Ok(());
         };
-        report(&Event::Resumed {
-            epoch,
-            value: stored.value,
-            revision: stored.revision,
-        });
         loop {
             let value = stored.value + 1;
             let answer = self.write(epoch, value, stored.revision).await?;
@@ -132,14 +127,28 @@ impl Worker {
                 _ => {
                     report(&Event::Unknown { epoch, value });
                     // Only the store knows; ask before counting on.
-                    match self.read().await? {
-                        Some(read) => stored = read,
+                    match self.resume(epoch).await? {
+                        Some(found) => stored = found,
                         None => return Ok(()),
                     }
                 }
             }
             pause(TICK).await;
         }
+    }
+
+    /// Reads what to go on from, and says so: a write of which nothing was known may be
+    /// there.
+    async fn resume(&self, epoch: u64) -> Result<Option<Stored>, ClientError> {
+        let stored = self.read().await?;
+        if let Some(stored) = &stored {
+            report(&Event::Resumed {
+                epoch,
+                value: stored.value,
+                revision: stored.revision,
+            });
+        }
+        Ok(stored)
     }
 
     async fn read(&self) -> Result<Option<Stored>, ClientError> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, SessionId};
+use super::{Epoch, SessionId, base64_bytes};
 
 /// The largest value a checkpoint holds.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -81,16 +81,17 @@ impl From<Revision> for String {
 }
 
 /// A stored value with its revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Which write this is.
     pub revision: Revision,
     /// The value, any bytes.
+    #[serde(with = "base64_bytes")]
     pub bytes: Vec<u8>,
 }
 
 /// The answer to reading a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckpointRead {
     /// The value.
     Present(Checkpoint),
@@ -101,7 +102,7 @@ pub enum CheckpointRead {
 }
 
 /// A write, applied only where everything in it matches the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointWrite {
     /// The fencing token it is written under.
     pub epoch: Epoch,
@@ -110,11 +111,12 @@ pub struct CheckpointWrite {
     /// The revision it replaces; `None`: there must be no value.
     pub expected: Option<Revision>,
     /// The value.
+    #[serde(with = "base64_bytes")]
     pub bytes: Vec<u8>,
 }
 
 /// The answer to a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckpointWritten {
     /// Applied, under this revision.
     Written(Revision),

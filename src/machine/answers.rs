@@ -272,6 +272,7 @@ impl Machine {
         let transition = self.snapshot.lose(now, reason);
         out.push(Action::Announce(transition));
         self.plan_try(now, free_at);
+        self.look_at_heard(now);
     }
 
     pub(super) fn store_answered(&mut self, now: Moment, out: &mut Vec<Action>) {

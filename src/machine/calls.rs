@@ -96,10 +96,11 @@ impl Machine {
 
     /// Whether to ask *for* the lease. Asking is also the question who holds it, so whoever
     /// has nothing to wait for just asks. A node that lets others go first looks, and asks
-    /// when its delay has passed on a lease that it knows to be free.
+    /// when its delay has passed on a lease that it knows to be free: one that asked at
+    /// the word of a grant could win a lease released in that very moment.
     fn may_try(&self, now: Moment) -> bool {
         let waited = || self.free_from.is_some_and(|from| from <= now);
-        self.is_candidate() && (self.delay(now).is_zero() || waited())
+        self.is_candidate() && (self.after_manners(now, now) == now || waited())
     }
 
     pub(super) fn next_call(&mut self) -> CallId {

@@ -1,8 +1,6 @@
 //! Whether and how early this node asks for the lease: what the shell and the app's
 //! health have to say.
 
-use std::time::Duration;
-
 use super::{Action, AppHealth, EventKind, Machine, ROUNDING, Reason, Role, campaign_delay};
 use crate::time::Moment;
 
@@ -54,12 +52,19 @@ impl Machine {
             .is_some_and(|former| Some(former.epoch) == self.floor && now < former.leads_until)
     }
 
-    /// How long this node lets others go first, each time that the lease is free.
-    pub(super) fn delay(&self, now: Moment) -> Duration {
+    /// When this node asks for a lease that is free at `free_at`. Preference and cooldown
+    /// are delays, not protocol: they cost the others at most 2 × call_timeout. So are
+    /// priority and score.
+    pub(super) fn after_manners(&self, now: Moment, free_at: Moment) -> Moment {
         if self.is_incumbent(now) {
-            return Duration::ZERO;
+            return free_at;
         }
         let call_timeout = self.settings.timing.call_timeout();
-        campaign_delay(self.settings.priority, self.snapshot.health, call_timeout)
+        let mut at = free_at;
+        if self.cooldown_until > at {
+            at = at + call_timeout * 2;
+        }
+        let delay = campaign_delay(self.settings.priority, self.snapshot.health, call_timeout);
+        at.max(self.defer_until) + delay
     }
 }

@@ -39,8 +39,9 @@ impl Machine {
             Hint::Present(observed) => match observed.holder {
                 Some((holder, _)) if Some(holder.epoch) <= known => {}
                 Some((holder, _)) => self.look_at_grant(now, holder.epoch),
-                // A hold told its end; nothing but a new leader changes that.
-                None if self.snapshot.hold.is_some() => {}
+                // A hold told its end; nothing but a new leader changes that. But who was only
+                // asked to come again may be called sooner.
+                None if self.snapshot.hold.is_some_and(|why| !why.passes()) => {}
                 None => {
                     let after = observed
                         .epoch
@@ -79,6 +80,13 @@ impl Machine {
         }
     }
 
+    /// The next grant may be told before the answer to this node's release.
+    pub(super) fn look_at_heard(&mut self, now: Moment) {
+        if let Some(epoch) = self.heard_of.take() {
+            self.look_at_grant(now, epoch);
+        }
+    }
+
     /// A hint that somebody else was granted the lease, or that hints were missed,
     /// makes the holder ask early; only the answer counts.
     pub(super) fn hint_to_holder(&mut self, now: Moment, hint: &Hint) {
@@ -91,6 +99,11 @@ impl Machine {
                 observed.holder.as_ref().map(|(holder, _)| holder.epoch) != own
             }
         };
+        if let Hint::Began(epoch) = hint {
+            self.heard_of = self
+                .heard_of
+                .max(Some(*epoch).filter(|epoch| Some(*epoch) > own));
+        }
         if doubt {
             self.renew_at = self.renew_at.min(now);
         }

@@ -132,6 +132,10 @@ pub fn effective(config: &Config, json: bool) -> String {
     ] {
         settings[name] = value;
     }
+    #[cfg(feature = "peers")]
+    if let Some(peers) = &config.peers {
+        add_peers(&mut settings, peers);
+    }
     if let Some(app) = &config.app {
         settings["restart"] = app.restart.as_str().into();
         settings["stop-signal"] = app.stop_signal.as_str().into();
@@ -167,4 +171,29 @@ pub fn effective(config: &Config, json: bool) -> String {
         short(worst)
     );
     lines
+}
+
+#[cfg(feature = "peers")]
+fn add_peers(settings: &mut serde_json::Value, peers: &crate::config::Peers) {
+    let members = &peers.members;
+    let listed = members.ids().filter_map(|id| {
+        let address = members.address(id)?;
+        Some(format!("{id}={address}"))
+    });
+    for (name, value) in [
+        ("peer", json!(listed.collect::<Vec<_>>())),
+        ("node", json!(members.own())),
+        ("peer-listen", json!(peers.listen.to_string())),
+        ("witness", json!(peers.witness)),
+        ("insecure-peers", json!(peers.insecure)),
+        ("heartbeat", json!(short(peers.heartbeat).to_string())),
+        ("suspicion", json!(short(peers.suspicion).to_string())),
+        (
+            "election-timeout",
+            json!(short(peers.election_timeout).to_string()),
+        ),
+        ("bootstrap", json!(peers.bootstrap)),
+    ] {
+        settings[name] = value;
+    }
 }

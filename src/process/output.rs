@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, Logging};
 
@@ -158,9 +161,23 @@ fn start_logging(logging: Logging, to: Outlet) {
         .with_writer(to)
         .with_ansi(colour)
         .with_target(false);
+    // What Raft's library says of each message is for whoever debugs it.
+    let level = LevelFilter::from(level);
+    let library = match level {
+        LevelFilter::DEBUG | LevelFilter::TRACE => level,
+        _ => LevelFilter::OFF,
+    };
+    let told = Targets::new()
+        .with_default(level)
+        .with_target("openraft", library);
     // Only an embedding test could have set one before.
     let _ = match logging.format {
-        LogFormat::Text => logs.try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Text => logs.finish().with(told).try_init(),
+        LogFormat::Json => logs
+            .json()
+            .flatten_event(true)
+            .finish()
+            .with(told)
+            .try_init(),
     };
 }

@@ -162,6 +162,18 @@ impl Election {
         self.shared.caller.backend.clock_step_ms()
     }
 
+    /// The other members, where the store is the sidecars themselves.
+    #[must_use]
+    pub fn peers(&self) -> Option<crate::backend::PeerCount> {
+        self.shared.caller.backend.peers()
+    }
+
+    /// How far the log is, where the members keep one.
+    #[must_use]
+    pub fn log(&self) -> Option<crate::cluster::LogStatus> {
+        self.shared.caller.backend.log()
+    }
+
     /// What this election has counted.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {

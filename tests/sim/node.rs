@@ -95,6 +95,8 @@ pub struct Node {
     pub quiet_requests: u64,
     /// It was told to be no candidate.
     pub abstains: bool,
+    /// Whether it was ever given a cooldown, or told of a preferred successor.
+    pub lets_others_go_first: bool,
     pub work: Option<Work>,
     inbox: VecDeque<Stimulus>,
     calls: BTreeMap<Call, Pending>,
@@ -124,6 +126,7 @@ impl Node {
             cut_replies_until: 0,
             quiet_requests: 0,
             abstains: false,
+            lets_others_go_first: false,
             work: None,
             inbox: VecDeque::new(),
             calls: BTreeMap::new(),
@@ -198,6 +201,7 @@ impl World {
         }
         shell.life += 1;
         shell.abstains = false;
+        shell.lets_others_go_first = false;
         shell.session = session;
         let settings = Settings {
             node: shell.id.clone(),
@@ -303,6 +307,11 @@ impl World {
             Stimulus::Stop => Some(Input::Stop),
         };
         if let Some(input) = input {
+            self.nodes[node].lets_others_go_first |= match &input {
+                Input::StepDown { .. } | Input::AppEnded { .. } => true,
+                Input::Hint(Hint::Ended { prefer, .. }) => prefer.is_some(),
+                _ => false,
+            };
             self.step(node, input);
         }
     }
@@ -503,6 +512,7 @@ impl World {
             }
             Action::Observe { call } => {
                 let waits = self.plan.priorities[node] < Percent::FULL;
+                let waits = waits || self.nodes[node].lets_others_go_first;
                 if !self.nodes[node].abstains && !waits && !self.plan.has_health {
                     self.oracle
                         .fail(|| format!("sanity: node {node}, a candidate, only looks"));

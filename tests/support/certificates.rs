@@ -59,6 +59,13 @@ impl Authority {
         })
     }
 
+    /// One that a client must not show.
+    pub fn sign_for_servers(&self, names: &[&str]) -> Signed {
+        self.sign_with(names, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        })
+    }
+
     fn sign_with(&self, names: &[&str], shape: impl FnOnce(&mut CertificateParams)) -> Signed {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();

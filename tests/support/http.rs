@@ -2,7 +2,7 @@
 //! refuse to send what these tests must send.
 #![allow(dead_code)]
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -83,13 +83,18 @@ impl Wire {
 
     /// The same over a Unix socket.
     pub fn unix(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("the API accepts connections");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self {
+        Self::to_unix(path).expect("the API accepts connections")
+    }
+
+    /// The same where nobody may listen.
+    pub fn to_unix(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self {
             stream: Box::new(stream),
             read: Vec::new(),
-        }
+        })
     }
 
     /// Sends one well-formed GET and returns the answer.
@@ -174,6 +179,19 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Reply {
+    request_on(Wire::open(to), &to.to_string(), method, path, headers, body)
+}
+
+/// The same on a connection that stands.
+#[track_caller]
+pub fn request_on(
+    mut wire: Wire,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     let mut lines: Vec<(String, String)> = headers
         .iter()
@@ -183,7 +201,7 @@ pub fn request(
         lines.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
     };
     if !given(&lines, "host") {
-        lines.push(("Host".to_owned(), to.to_string()));
+        lines.push(("Host".to_owned(), host.to_owned()));
     }
     if !body.is_empty() && !given(&lines, "content-length") {
         lines.push(("Content-Length".to_owned(), body.len().to_string()));
@@ -191,7 +209,6 @@ pub fn request(
     for (name, value) in lines {
         head += &format!("{name}: {value}\r\n");
     }
-    let mut wire = Wire::open(to);
     wire.send(&[head.as_bytes(), b"\r\n", body].concat());
     let reply = wire.reply(method == "HEAD");
     reply.unwrap_or_else(|| panic!("no answer to {method} {path}"))

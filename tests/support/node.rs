@@ -8,7 +8,9 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use tenure::backend::Backend;
-use tenure::lease::{Acquired, Bid, Claim, Epoch, NodeId, Profile, SessionId, StoreError, Timing};
+use tenure::lease::{
+    Acquired, Bid, Claim, Epoch, Hint, NodeId, Profile, SessionId, StoreError, Timing,
+};
 use tenure::machine::{Action, EventKind, Input, Machine, Percent, Settings, Snapshot, State};
 use tenure::time::{Alarm, BootClock, Clock as _, within};
 use tokio::sync::{mpsc, watch};
@@ -44,6 +46,7 @@ pub struct Node {
     pub session: SessionId,
     commands: mpsc::UnboundedSender<Input>,
     brake: watch::Sender<Brake>,
+    hears: watch::Receiver<bool>,
     snapshots: watch::Receiver<Snapshot>,
     task: JoinHandle<()>,
 }
@@ -69,12 +72,14 @@ impl Node {
         let (commands, inbox) = mpsc::unbounded_channel();
         let brake = watch::channel(Brake::Off).0;
         let (publish, snapshots) = watch::channel(machine.snapshot().clone());
+        let (heard, hears) = watch::channel(false);
         let id = start.id.clone();
         let run = Run {
             brake: brake.clone(),
             session: session.clone(),
             machine,
             inbox,
+            heard,
             publish,
             start,
         };
@@ -83,6 +88,7 @@ impl Node {
             session,
             commands,
             brake,
+            hears,
             snapshots,
             task: tokio::spawn(run.run()),
         }
@@ -125,6 +131,14 @@ impl Node {
     pub async fn until_follows(&self) {
         let follows = |snapshot: &Snapshot| snapshot.state() == State::Follower;
         self.until("followed", follows).await;
+    }
+
+    /// Waits until what the store tells from now on reaches it. It may know the leader
+    /// before, by asking; but a preferred successor is told to those who listen only.
+    pub async fn until_listens(&self) {
+        let mut hears = self.hears.clone();
+        let heard = within(BOUND, hears.wait_for(|heard| *heard)).await;
+        heard.expect("the store told nothing").unwrap();
     }
 
     /// Waits until it names the leader of that epoch.
@@ -190,6 +204,7 @@ struct Run {
     machine: Machine,
     inbox: mpsc::UnboundedReceiver<Input>,
     brake: watch::Sender<Brake>,
+    heard: watch::Sender<bool>,
     publish: watch::Sender<Snapshot>,
 }
 
@@ -207,7 +222,12 @@ impl Run {
             let input = tokio::select! {
                 Some(answer) = calls.next(), if !calls.is_empty() => answer,
                 Some(command) = self.inbox.recv() => command,
-                Some(hint) = hints.next() => Input::Hint(hint),
+                Some(hint) = hints.next() => {
+                    if matches!(hint, Hint::Present(_)) {
+                        self.heard.send_replace(true);
+                    }
+                    Input::Hint(hint)
+                }
                 fired = alarm.until(&BootClock, wake) => {
                     fired.unwrap();
                     Input::Wake
@@ -287,6 +307,11 @@ impl Run {
                     Input::Acquired(call, answer)
                 };
                 Some(ask.boxed())
+            }
+            Action::Observe { call } => {
+                let look =
+                    async move { Input::Observed(call, bounded(limit, backend.observe()).await) };
+                Some(look.boxed())
             }
             Action::Renew { call, epoch } => {
                 let claim = self.claim(epoch);

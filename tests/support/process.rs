@@ -4,7 +4,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +12,27 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::http::{Reply, request};
+use super::http::{Reply, Wire, request, request_on};
 
 /// How long anything that must happen may take on a busy machine.
 pub const BOUND: Duration = Duration::from_secs(15);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_tenure");
+
 /// The binary with nothing of this environment that would configure it.
 pub fn tenure() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+    unconfigured(Command::new(BINARY))
+}
+
+/// The same in this network namespace, ahead of what else this machine has to do.
+pub fn tenure_in(namespace: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]);
+    command.args(["nice", "-n", "-15", BINARY]);
+    unconfigured(command)
+}
+
+fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TENURE_") {
             command.env_remove(name);
@@ -199,6 +212,8 @@ impl Lines {
 pub struct Node {
     child: Killed,
     pub api: SocketAddr,
+    /// Where its API is asked instead.
+    socket: Option<PathBuf>,
     pub out: Lines,
     pub err: Lines,
 }
@@ -249,6 +264,7 @@ impl Node {
         Self {
             child,
             api,
+            socket: None,
             out,
             err,
         }
@@ -283,21 +299,38 @@ impl Node {
         address_in(&line).unwrap()
     }
 
+    /// Its API is on this Unix socket, which no network stands before.
+    #[must_use]
+    pub fn asked_on(self, socket: PathBuf) -> Self {
+        Self {
+            socket: Some(socket),
+            ..self
+        }
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        match &self.socket {
+            Some(it) => request_on(Wire::unix(it), "localhost", method, path, headers, body),
+            None => request(self.api, method, path, headers, body),
+        }
+    }
+
     #[track_caller]
     pub fn get(&self, path: &str) -> Reply {
-        request(self.api, "GET", path, &[], b"")
+        self.ask("GET", path, &[], b"")
     }
 
     #[track_caller]
     pub fn post(&self, path: &str, body: &str) -> Reply {
         let kind: &[(&str, &str)] = &[("Content-Type", "application/json")];
-        request(self.api, "POST", path, kind, body.as_bytes())
+        self.ask("POST", path, kind, body.as_bytes())
     }
 
     /// Writes a checkpoint under the node's own token.
     #[track_caller]
     pub fn put(&self, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        request(self.api, "PUT", "/checkpoint", headers, body)
+        self.ask("PUT", "/checkpoint", headers, body)
     }
 
     #[track_caller]

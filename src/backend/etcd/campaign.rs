@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::Change;
-use super::election::{Committed, Election, Granted, TRIES, busy, exhausted};
+use super::election::{Committed, Election, Granted, TRIES, busy, exhausted, seconds_of};
 use super::link::Deadline;
 use super::record::{Owner, Record, Stored};
 use crate::lease::register::Register;
@@ -37,6 +37,8 @@ struct Attempt<'a> {
     deadline: Deadline,
     /// Granted in this call, so that its time counts from after the call began.
     lease: Option<Granted>,
+    /// What was handed over is dead.
+    heirless: bool,
 }
 
 impl Election {
@@ -47,6 +49,7 @@ impl Election {
             bid,
             deadline: self.link().deadline(),
             lease: None,
+            heirless: false,
         };
         let answer = attempt.run().await;
         // It may be the leader's now, unless that is known not to be so.
@@ -133,6 +136,17 @@ impl Attempt<'_> {
         register: &Register,
         epoch: Epoch,
     ) -> Result<Step, StoreError> {
+        let owner = Owner {
+            epoch,
+            session: self.bid.session.clone(),
+        };
+        let handed_over = record.handed_over(self.bid.ttl);
+        let handed_over = handed_over.filter(|_| self.lease.is_none() && !self.heirless);
+        if let Some(lease) = handed_over
+            && let Some(step) = self.inherit(&record, register, &owner, lease).await?
+        {
+            return Ok(step);
+        }
         let lease = match self.lease {
             Some(lease) => lease,
             None => self.election.grant(self.deadline, self.bid.ttl).await?,
@@ -142,10 +156,6 @@ impl Attempt<'_> {
         if self.is_beaten(&record) {
             return Ok(Step::Again(None));
         }
-        let owner = Owner {
-            epoch,
-            session: self.bid.session.clone(),
-        };
         let change = self.granted(&record, register, &owner, lease)?;
         match self.election.commit(self.deadline, change).await {
             Ok(Committed::Applied(_)) => {
@@ -162,6 +172,49 @@ impl Attempt<'_> {
             Err(failure) if failure.lease_gone => {
                 pause(LEASE_ON_ITS_WAY).await;
                 Ok(Step::Again(None))
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// Goes on with the etcd lease that the last holder left alive, which saves a write to
+    /// all of etcd: the transaction that names the new holder and a keep-alive, whose
+    /// answer only the leading member gives, go together. `None` where that lease is dead.
+    /// It is nobody's own: it is never revoked from here.
+    async fn inherit(
+        &mut self,
+        record: &Record,
+        register: &Register,
+        owner: &Owner,
+        lease: Granted,
+    ) -> Result<Option<Step>, StoreError> {
+        let (election, deadline) = (self.election, self.deadline);
+        let change = self.granted(record, register, owner, lease)?;
+        let kept = election.renewer.renew(election.link(), deadline, lease.id);
+        let (committed, kept) = tokio::join!(election.commit(deadline, change), kept);
+        match committed {
+            Ok(Committed::Applied(_)) => {
+                // Whatever became of the keep-alive: the keys are there.
+                let kept = kept.map_err(|error| StoreError::Indeterminate(error.to_string()))?;
+                if kept.ttl <= 0 {
+                    // It ended after all, and the keys with it.
+                    self.heirless = true;
+                    return Ok(Some(Step::Again(None)));
+                }
+                election.hold_on(owner.clone(), lease.id);
+                let left = seconds_of(kept.ttl);
+                election.tell_of_rounding(self.bid.ttl, left);
+                let epoch = owner.epoch;
+                Ok(Some(Step::Answer(Acquired::Won { epoch, left })))
+            }
+            Ok(Committed::Beaten(record)) => {
+                election.renewer.rest();
+                Ok(Some(Step::Again(Some(record))))
+            }
+            Err(failure) if failure.lease_gone => {
+                election.renewer.rest();
+                self.heirless = true;
+                Ok(None)
             }
             Err(failure) => Err(failure.error),
         }

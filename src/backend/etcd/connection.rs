@@ -12,9 +12,9 @@ use tonic::transport::{Channel, Endpoint as Settings};
 use super::client::Client;
 use super::rpc::StatusResponse;
 use super::{stranger, trouble};
-use crate::backend::wire::{Dialer, Endpoint, Loaded, Stream};
 use crate::lease::StoreError;
 use crate::time::{millis, within};
+use crate::wire::{Dialer, Endpoint, Loaded, Stream};
 
 /// The first version whose members tell that they have lost their cluster, and whose
 /// watches take no bug of ours to be quiet.

@@ -14,9 +14,9 @@ use tonic::Status;
 use super::member::{Common, Live, Member};
 use super::target::EtcdTarget;
 use super::trouble::{self, Trouble};
-use crate::backend::wire::Credentials;
 use crate::lease::StoreError;
 use crate::time::{Clock, Moment, millis, pause, within};
+use crate::wire::Credentials;
 
 /// As many members are asked within one call; the next call goes on from there.
 const ATTEMPTS: usize = 3;

@@ -11,9 +11,9 @@ use tokio::task::AbortHandle;
 
 use super::client::Client;
 use super::connection::{self, Address, Driver, Opened};
-use crate::backend::wire::{Credentials, Endpoint, Loaded};
 use crate::lease::StoreError;
 use crate::time::{Clock, Moment, within};
+use crate::wire::{Credentials, Endpoint, Loaded};
 
 /// Between attempts to connect: doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -4,13 +4,16 @@
 //! So the register is handed a clock that stands still at [`NOW`], and every deadline in
 //! it says no more than whether the key that stands for it is there.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::election::Granted;
 use super::keys::Keys;
 use super::rpc::{EVENT_DELETE, Event, Header, KeyValue};
 use crate::lease::register::{LeaderKey, Present, Register, State};
 use crate::lease::{Claim, Epoch, NodeId, Observed, Profile, Revision, SessionId, StoreError};
-use crate::time::UnixMs;
+use crate::time::{UnixMs, millis};
 
 /// The register's clock, in milliseconds. Any number will do.
 const NOW: u64 = 1 << 40;
@@ -68,6 +71,9 @@ pub(super) struct Stored {
     /// have been told that it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke: Option<i64>,
+    /// The etcd lease that a release left alive, for the next holder to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<i64>,
     /// The newest revision ever written to the checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Revision>,
@@ -89,6 +95,7 @@ impl Stored {
             prefer: None,
             raft_term: 0,
             revoke: None,
+            handed_over: None,
             checkpoint: state.checkpoint,
         }
     }
@@ -286,6 +293,22 @@ impl Record {
         let state = self.state.as_ref()?;
         let whole = state.value.epoch == claim.epoch && leader.lease == lease.lease;
         whole.then_some(leader.lease)
+    }
+
+    /// The etcd lease of a released tenure, where the next one may go on with it. Its
+    /// `raft_term` goes on with it, so that its end is judged as if one holder had renewed it
+    /// all the time. Where the cluster is known to have changed its leader since it was
+    /// granted, a fresh lease is the better one: its end tells something again.
+    pub(super) fn handed_over(&self, asked: Duration) -> Option<Granted> {
+        let stored = &self.state.as_ref()?.value;
+        let free = self.leader.is_none() && self.lease.is_none() && self.hold.is_none();
+        let fits = stored.ended && stored.revoke.is_none() && stored.ttl_ms == millis(asked);
+        let here = stored.cluster == self.cluster && stored.raft_term == self.raft_term;
+        let id = stored.handed_over.filter(|_| free && fits && here)?;
+        Some(Granted {
+            id,
+            ttl: Duration::from_millis(stored.granted_ms),
+        })
     }
 
     /// What is seen of it; for how long the lease goes on is not known, only its whole.

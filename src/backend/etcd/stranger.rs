@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Address, dial};
-use crate::backend::wire::broken;
 use crate::lease::StoreError;
 use crate::time::within;
+use crate::wire::broken;
 
 /// etcd answers this in the clear, on the same port as everything else; whatever is no
 /// etcd answers it in a way that can be named.

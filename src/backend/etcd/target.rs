@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::backend::wire::{Endpoint, Login, StoreUrl, UrlError};
+use crate::wire::{Endpoint, Login, StoreUrl, UrlError};
 
 /// The port on which etcd listens for clients unless told otherwise.
 const DEFAULT_PORT: u16 = 2379;

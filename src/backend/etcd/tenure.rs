@@ -106,11 +106,12 @@ impl Election {
                 }
                 continue;
             };
-            let change = self.freed(&record, claim, prefer)?;
+            let change = self.freed(&record, claim, leader.lease, prefer)?;
             match self.commit(deadline, change).await? {
                 Committed::Applied(_) => {
+                    // The etcd lease holds nothing any more. The next leader goes on with
+                    // it, or it runs out.
                     self.forget(claim);
-                    self.drop_lease(leader.lease);
                     return Ok(Released::Released);
                 }
                 Committed::Beaten(record) => at_hand = Some((record, true)),
@@ -124,6 +125,7 @@ impl Election {
         &self,
         record: &Record,
         claim: &Claim,
+        lease: i64,
         prefer: Option<&NodeId>,
     ) -> Result<Change<'_>, StoreError> {
         let mut register = record.register();
@@ -138,6 +140,7 @@ impl Election {
             granted_ms: stored.map_or(state.ttl_ms, |stored| stored.granted_ms),
             raft_term: stored.map_or(0, |stored| stored.raft_term),
             prefer: prefer.cloned(),
+            handed_over: Some(lease),
             ..Stored::of(state)
         })
     }

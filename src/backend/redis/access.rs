@@ -10,9 +10,9 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use super::connection::{self, Address, Driver, Opened};
 use super::server::Expected;
 use super::target::{RedisTarget, Topology};
-use crate::backend::wire::{Credentials, Endpoint, Loaded};
 use crate::lease::{ElectionName, StoreError};
 use crate::time::{Clock, millis_up};
+use crate::wire::{Credentials, Endpoint, Loaded};
 
 pub(super) struct Access {
     pub target: RedisTarget,

@@ -10,8 +10,8 @@ use super::access::Access;
 use super::server::Expected;
 use super::slots::SlotMap;
 use super::trouble;
-use crate::backend::wire::Endpoint;
 use crate::lease::StoreError;
+use crate::wire::Endpoint;
 
 /// Between two looks, however many ask for one.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -22,9 +22,9 @@ use super::supervisor::Kept;
 use super::topic::Topic;
 use super::trouble::{Trouble, Turn};
 use super::ways::{Answered, Asked};
-use crate::backend::wire::Endpoint;
 use crate::lease::StoreError;
 use crate::time::{Moment, pause, within};
+use crate::wire::Endpoint;
 
 /// Between attempts while some keys of an election are here and some there.
 const TRY_AGAIN: Duration = Duration::from_millis(5);

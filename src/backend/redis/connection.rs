@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::server::{self, Expected, Server};
 use super::trouble;
-use crate::backend::wire::{Dialer, Endpoint, Loaded, Stream, broken};
 use crate::lease::StoreError;
 use crate::time::{millis, within};
+use crate::wire::{Dialer, Endpoint, Loaded, Stream, broken};
 
 /// Longer than any first line of a Redis.
 const GREETING_LIMIT: usize = 512;
@@ -238,7 +238,7 @@ pub(super) fn refused(error: &RedisError, target: &Address<'_>) -> StoreError {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
-    use crate::backend::wire::{CredentialFiles, Credentials, StoreUrl};
+    use crate::wire::{CredentialFiles, Credentials, StoreUrl};
 
     /// Runs `check` on an address with a password that must not be shown.
     pub(in super::super) fn with_target<T>(check: impl FnOnce(&Address<'_>) -> T) -> T {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::access::Access;
 use super::sentinel::Sentinels;
 use super::server::Expected;
-use crate::backend::wire::Endpoint;
 use crate::lease::StoreError;
+use crate::wire::Endpoint;
 
 pub(super) enum Route {
     /// The one server of the address.

@@ -15,9 +15,9 @@ use tokio::task::AbortHandle;
 use super::access::Access;
 use super::server::Expected;
 use super::trouble;
-use crate::backend::wire::Endpoint;
 use crate::lease::StoreError;
 use crate::time::pause;
+use crate::wire::Endpoint;
 
 /// Between attempts to listen to a Sentinel that is away.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::backend::wire::Endpoint;
+use crate::wire::Endpoint;
 
 /// How many slots a cluster has.
 const SLOTS: u16 = 16384;

@@ -17,9 +17,9 @@ use super::rights;
 use super::scripts::teach;
 use super::server;
 use super::subscriptions::subscribe;
-use crate::backend::wire::{Endpoint, Loaded};
 use crate::lease::StoreError;
 use crate::time::pause;
+use crate::wire::{Endpoint, Loaded};
 
 /// Between attempts to connect: doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::backend::wire::{Endpoint, Login, StoreUrl, UrlError};
+use crate::wire::{Endpoint, Login, StoreUrl, UrlError};
 
 /// The port that Redis listens on unless told otherwise.
 const REDIS_PORT: u16 = 6379;

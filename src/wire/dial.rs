@@ -19,7 +19,7 @@ use crate::lease::StoreError;
 use crate::time::{millis, within};
 
 /// A connection to a server.
-pub(in crate::backend) enum Stream {
+pub(crate) enum Stream {
     /// In the clear.
     Plain(TcpStream),
     /// Over TLS.
@@ -28,7 +28,7 @@ pub(in crate::backend) enum Stream {
 
 /// Opens connections.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::backend) struct Dialer {
+pub(crate) struct Dialer {
     /// What is expected to answer, for messages: `Redis`.
     pub kind: &'static str,
     /// Bounds each step that waits for the network.
@@ -117,11 +117,7 @@ impl Dialer {
 }
 
 /// What a failure on a connection means where TLS tells: the two sides do not fit.
-pub(in crate::backend) fn broken(
-    error: &io::Error,
-    address: &str,
-    host: &str,
-) -> Option<StoreError> {
+pub(crate) fn broken(error: &io::Error, address: &str, host: &str) -> Option<StoreError> {
     let meaning = tls::meaning(error, host)?;
     Some(StoreError::Misconfigured(format!("{address}: {meaning}")))
 }

@@ -39,6 +39,12 @@ pub enum TlsError {
     /// One of the two is missing.
     #[error("--cert-file and --key-file belong together: give both or neither")]
     Half,
+    /// Between peers nothing of it can be left out.
+    #[error(
+        "peers prove to each other who they are: --ca-file, --cert-file and --key-file belong \
+         together, give all three or none"
+    )]
+    Partial,
     /// They are not a pair.
     #[error("--cert-file {cert} and --key-file {key}: {reason}")]
     NoPair {
@@ -95,7 +101,7 @@ pub(super) fn config(
     Ok(config)
 }
 
-fn no_pair(error: &Error, files: &CredentialFiles) -> TlsError {
+pub(super) fn no_pair(error: &Error, files: &CredentialFiles) -> TlsError {
     TlsError::NoPair {
         cert: name(files.cert.as_deref()),
         key: name(files.key.as_deref()),
@@ -106,12 +112,12 @@ fn no_pair(error: &Error, files: &CredentialFiles) -> TlsError {
     }
 }
 
-fn name(path: Option<&Path>) -> String {
+pub(super) fn name(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| path.display().to_string())
 }
 
 /// The authority that was named, and nobody else; without one, the system's.
-fn trusted(read: &TlsFiles, files: &CredentialFiles) -> Result<RootCertStore, TlsError> {
+pub(super) fn trusted(read: &TlsFiles, files: &CredentialFiles) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     let Some(pem) = &read.ca else {
         let found = rustls_native_certs::load_native_certs();
@@ -133,7 +139,7 @@ fn trusted(read: &TlsFiles, files: &CredentialFiles) -> Result<RootCertStore, Tl
     Ok(store)
 }
 
-fn certificates(
+pub(super) fn certificates(
     pem: &[u8],
     flag: &'static str,
     path: Option<&Path>,
@@ -183,6 +189,11 @@ fn certificate(why: &CertificateError, host: &str) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: check this machine's clock".to_owned()
         }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is for another use: have it signed for serverAuth, and for clientAuth \
+             where it is shown to a server (extended key usage)"
+                .to_owned()
+        }
         other => format!("its certificate is not accepted: {other}"),
     }
 }
@@ -206,6 +217,7 @@ fn refusal(alert: AlertDescription) -> String {
         AlertDescription::BadCertificate
         | AlertDescription::UnknownCA
         | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateExpired
         | AlertDescription::AccessDenied
         | AlertDescription::HandshakeFailure => format!(

@@ -7,6 +7,7 @@
 mod credentials;
 mod dial;
 mod endpoint;
+mod mutual;
 mod tls;
 mod url;
 
@@ -15,5 +16,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use tls::TlsError;
 pub use url::{Login, StoreUrl, UrlError};
 
-pub(super) use credentials::{Credentials, Loaded, Speech};
-pub(super) use dial::{Dialer, Stream, broken};
+pub(crate) use credentials::{Credentials, Loaded, Speech};
+pub(crate) use dial::{Dialer, Stream, broken};
+#[cfg(feature = "peers")]
+pub(crate) use mutual::{meaning_for_peers, vouches};

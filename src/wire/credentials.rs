@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
+use super::mutual;
 use super::tls::{self, TlsError, TlsFiles};
 use super::url::Login;
 use crate::time::pause;
@@ -40,6 +41,17 @@ impl CredentialFiles {
     /// or in the clear.
     #[must_use]
     pub fn problems(&self, tls: bool) -> Vec<CredentialsError> {
+        self.problems_with(tls.then_some(Speech::Store { protocols: &[] }))
+    }
+
+    /// Everything that is wrong with the files for TLS between peers, who ask each other
+    /// for a certificate: all three files must be there.
+    #[must_use]
+    pub fn problems_between_peers(&self) -> Vec<CredentialsError> {
+        self.problems_with(Some(Speech::Peers))
+    }
+
+    fn problems_with(&self, speech: Option<Speech>) -> Vec<CredentialsError> {
         let files = [
             (&self.password, "password-file"),
             (&self.ca, "ca-file"),
@@ -53,7 +65,6 @@ impl CredentialFiles {
         if !unreadable.is_empty() {
             return unreadable;
         }
-        let speech = tls.then_some(Speech { protocols: &[] });
         let loaded = Credentials::load(self.clone(), Login::default(), speech);
         loaded.err().into_iter().collect()
     }
@@ -85,16 +96,25 @@ pub enum CredentialsError {
 
 /// How TLS is spoken, where it is.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::backend) struct Speech {
-    /// The protocols to offer inside TLS (ALPN).
-    pub protocols: &'static [&'static [u8]],
+pub(crate) enum Speech {
+    /// As the client of a store.
+    Store {
+        /// The protocols to offer inside TLS (ALPN).
+        protocols: &'static [&'static [u8]],
+    },
+    /// Both ways, among sidecars.
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
+    Peers,
 }
 
 /// Credentials as they were when the files were read.
-pub(in crate::backend) struct Loaded {
+pub(crate) struct Loaded {
     login: Login,
     /// `None` where the store is spoken to in the clear.
     pub tls: Option<Arc<ClientConfig>>,
+    /// For connections that are taken: peers' alone.
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
+    pub serves: Option<Arc<ServerConfig>>,
     /// What the files held.
     read: Contents,
 }
@@ -138,9 +158,11 @@ struct Source {
 }
 
 /// Credentials that follow their files.
-pub(in crate::backend) struct Credentials {
+pub(crate) struct Credentials {
     source: Arc<Source>,
     newest: Mutex<Arc<Loaded>>,
+    /// Why the newest files are not taken up, once that was told.
+    told: Mutex<Option<CredentialsError>>,
 }
 
 impl Credentials {
@@ -162,6 +184,7 @@ impl Credentials {
         let loaded = source.understood(source.read()?)?;
         Ok(Self {
             newest: Mutex::new(Arc::new(loaded)),
+            told: Mutex::default(),
             source: Arc::new(source),
         })
     }
@@ -187,10 +210,21 @@ impl Credentials {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(Some(fresh))) => {
                 *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+                self.tell(None);
             }
-            Ok(Ok(None)) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "changed credentials are not taken up"),
+            Ok(Ok(None)) => self.tell(None),
+            Ok(Err(error)) => self.tell(Some(error)),
+            Err(_) => {}
         }
+    }
+
+    /// Each trouble once: the files are looked at every second, and may stay as they are.
+    fn tell(&self, trouble: Option<CredentialsError>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = trouble.as_ref().filter(|_| *told != trouble) {
+            tracing::warn!(%error, "changed credentials are not taken up");
+        }
+        *told = trouble;
     }
 
     /// Waits until there are newer ones than `used`. Never ends where there are no
@@ -242,16 +276,23 @@ impl Source {
             (Some(bytes), Some(path)) => Some(first_line(bytes, path)?),
             _ => self.login.password.clone(),
         };
-        let tls = match self.speech {
-            Some(speech) => Some(Arc::new(tls::config(&read.tls, files, speech.protocols)?)),
-            None => None,
+        let (tls, serves) = match self.speech {
+            Some(Speech::Store { protocols }) => {
+                (Some(tls::config(&read.tls, files, protocols)?), None)
+            }
+            Some(Speech::Peers) => {
+                let mutual = mutual::configs(&read.tls, files)?;
+                (Some(mutual.dials), Some(mutual.serves))
+            }
+            None => (None, None),
         };
         Ok(Loaded {
             login: Login {
                 user: files.username.clone().or_else(|| self.login.user.clone()),
                 password,
             },
-            tls,
+            tls: tls.map(Arc::new),
+            serves: serves.map(Arc::new),
             read,
         })
     }
@@ -316,5 +357,40 @@ mod tests {
         std::fs::write(&path, "two\n").unwrap();
         let newer = credentials.newer_than(&used).await;
         assert_eq!(newer.password(), Some("two"));
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_stay_broken_are_told_once() {
+        let (_home, files) = with_password("one");
+        let path = files.password.clone().unwrap();
+        let credentials = Credentials::load(files, Login::default(), None).unwrap();
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _told = tracing::subscriber::set_default(subscriber.finish());
+        let told = || {
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            text.matches("are not taken up").count()
+        };
+        for (text, times) in [("", 1), ("\n", 1), ("two", 1), ("", 2)] {
+            std::fs::write(&path, text).unwrap();
+            for _ in 0..3 {
+                credentials.look_again().await;
+            }
+            assert_eq!(told(), times, "{text:?}");
+        }
     }
 }
