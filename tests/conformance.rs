@@ -117,9 +117,15 @@ suite!(etcd_3_5: crate::backends::etcd::Etcd35);
 suite!(etcd_3_4_cluster: crate::backends::etcd::Etcd34Cluster);
 #[cfg(feature = "etcd")]
 suite!(etcd_3_5_cluster: crate::backends::etcd::Etcd35Cluster);
+#[cfg(feature = "raft")]
+suite!(raft: crate::backends::raft::Raft);
 #[cfg(feature = "redis")]
 suite!(redis: crate::backends::redis::Redis);
 #[cfg(feature = "redis")]
 suite!(redis_sentinel: crate::backends::redis_sentinel::Sentinel);
 #[cfg(feature = "redis")]
 suite!(redis_cluster: crate::backends::redis_cluster::Cluster);
+#[cfg(feature = "quorum")]
+suite!(bully: crate::backends::quorum::Bully);
+#[cfg(feature = "quorum")]
+suite!(ring: crate::backends::quorum::Ring);

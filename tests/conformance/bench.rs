@@ -234,11 +234,20 @@ impl Candidate {
             incumbent,
             ..self.bid()
         };
-        sure(|| async {
-            let (answer, grant) = self.try_bid(&bid).await;
-            answer.map(|answer| (answer, grant))
-        })
-        .await
+        let until = now() + BOUND;
+        loop {
+            let ask = || async {
+                let (answer, grant) = self.try_bid(&bid).await;
+                answer.map(|answer| (answer, grant))
+            };
+            match sure(ask).await {
+                // No contradiction: somebody is asked to come again, as every node does.
+                (Acquired::Hold { retry_in, why }, _) if why.passes() && now() < until => {
+                    pause(retry_in).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     pub async fn ask(&self) -> Acquired {

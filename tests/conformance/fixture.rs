@@ -53,6 +53,22 @@ pub trait Fixture: Send + Sync + 'static {
     /// Deletes one half of the record; `false` where the store keeps them as one.
     async fn lose(&self, election: &ElectionName, half: Half) -> bool;
 
+    /// Whether all of its data can be lost and it goes on; members that have lost what most
+    /// of them promised must not.
+    fn outlives_its_data(&self) -> bool {
+        true
+    }
+
+    /// Whether a release outlives a restart of the whole store.
+    fn keeps_releases(&self) -> bool {
+        true
+    }
+
+    /// How long the others wait for a lease, from when it was granted.
+    fn binds_for(&self, ttl: Duration) -> Duration {
+        ttl
+    }
+
     /// How many connections are open; `None` where there is no such thing.
     async fn connections(&self) -> Option<usize> {
         None
@@ -71,6 +87,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// A lease that a test lets run out.
     fn short_ttl(&self) -> Duration {
         Duration::from_millis(300)
+    }
+
+    /// A lease that a test writes under, and then lets run out. Where nothing is taken after
+    /// its end, even while nobody else was granted one, it leaves time for the writes.
+    fn written_ttl(&self) -> Duration {
+        self.short_ttl()
     }
 
     /// A lease that a node keeps renewing, and that a test lets run out.

@@ -6,6 +6,10 @@ pub mod etcd;
 pub mod file;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "quorum")]
+pub mod quorum;
+#[cfg(feature = "raft")]
+pub mod raft;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "redis")]

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tenure::backend::Store;
 use tenure::backend::redis::{RedisOptions, RedisStore};
-use tenure::backend::wire::CredentialFiles;
 use tenure::lease::ElectionName;
 use tenure::time::BootClock;
+use tenure::wire::CredentialFiles;
 use tokio::task::spawn_blocking;
 
 use crate::fault::Way;

@@ -64,7 +64,8 @@ pub async fn t19_after_a_cut_a_gap_and_the_state(bench: &Bench) {
         last = Some(epoch);
     }
     let began = Hint::Began(one.win().await.epoch);
-    assert_eq!(next(&mut hints).await, began);
+    // The end, which was on its way, may still be told: no harm in that.
+    hears(&mut hints, "the beginning", |hint| *hint == began).await;
 }
 
 pub async fn t20_no_wake_up_is_lost_to_a_race(bench: &Bench) {

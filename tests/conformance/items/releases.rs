@@ -102,6 +102,7 @@ async fn followers(bench: &Bench, ids: &[&str], call: Duration) -> Vec<Node> {
     for id in ids {
         let node = bench.node(id, timing(call)).await;
         node.until_follows().await;
+        node.until_listens().await;
         nodes.push(node);
     }
     nodes
