@@ -195,3 +195,39 @@ async fn elections_are_chosen_and_nothing_is_cut_off_on_a_phone() {
         while node.get(path).status != 200 {}
     }
 }
+
+#[tokio::test]
+async fn the_report_of_a_lab_shows_every_lane_on_a_phone_and_on_a_desk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lab.html");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["lab", "--ttl", "1s", "--fault", "stop,pause", "--report"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for width in [390, 1000] {
+        let page = Browser::open(&file_url(&path), width).await;
+        page.reads("#verdict", "no gap, no double").await;
+        page.reads("#results", "pause").await;
+        let sideways = "return document.documentElement.scrollWidth > innerWidth";
+        assert_eq!(page.eval(sideways).await, false, "{width}");
+        // A lane is seen by its name and by its bars, inside of the window.
+        let lanes = "return [...document.querySelectorAll('.lane')].map(lane => { \
+            const name = lane.querySelector('text').getBoundingClientRect(); \
+            const bar = lane.querySelector('.track').getBoundingClientRect(); \
+            return name.height > 8 && bar.width > 200 && bar.height > 10 \
+                && bar.left >= 0 && bar.right <= innerWidth; })";
+        assert_eq!(page.eval(lanes).await, json!([true, true, true]), "{width}");
+        let bars = "return [...document.querySelectorAll('.led rect')] \
+            .filter(bar => bar.getBoundingClientRect().width > 1).length";
+        assert!(page.eval(bars).await.as_u64().unwrap() >= 3, "{width}");
+        let faults = "return [...document.querySelectorAll('.fault .number')] \
+            .filter(it => it.getBoundingClientRect().width > 2).length";
+        assert_eq!(page.eval(faults).await, 2, "{width}");
+        // What paused leaders do is hatched, not only coloured.
+        let hatched = "return !!document.querySelector('.lane [fill=\"url(#paused)\"]')";
+        assert_eq!(page.eval(hatched).await, true);
+        assert_eq!(page.complaints().await, Vec::<String>::new());
+    }
+}

@@ -18,6 +18,9 @@ mod credentials;
 mod lifetime;
 #[path = "cli/memory.rs"]
 mod memory;
+#[cfg(feature = "quorum")]
+#[path = "cli/peers.rs"]
+mod peers;
 #[path = "cli/secrets.rs"]
 mod secrets;
 #[path = "cli/settings.rs"]

@@ -22,6 +22,8 @@ mod recorder;
 mod cost;
 #[path = "etcd_store/faults.rs"]
 mod faults;
+#[path = "etcd_store/handover.rs"]
+mod handover;
 #[path = "etcd_store/login.rs"]
 mod login;
 #[path = "etcd_store/meddling.rs"]
@@ -38,13 +40,13 @@ use std::time::Duration;
 use etcd_server::{Etcd, Version};
 use futures_util::StreamExt as _;
 use tenure::backend::etcd::{EtcdOptions, EtcdStore};
-use tenure::backend::wire::CredentialFiles;
 use tenure::backend::{Backend, Hints, Store};
 use tenure::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, Epoch, Hint,
     Observed, Profile, Released, Renewed, SessionId,
 };
 use tenure::time::{BootClock, within};
+use tenure::wire::CredentialFiles;
 
 /// A loaded machine takes its time, and so does an etcd that syncs to a disk.
 const CALL: Duration = Duration::from_secs(2);

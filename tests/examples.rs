@@ -14,6 +14,8 @@ mod process;
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "examples/demo.rs"]
+mod demo;
 #[path = "examples/documents.rs"]
 mod documents;
 #[path = "examples/errands.rs"]

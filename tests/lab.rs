@@ -115,6 +115,76 @@ fn the_table_is_for_people() {
 }
 
 #[test]
+fn the_report_has_a_lane_a_node_and_every_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lab.html");
+    std::fs::write(&path, "of an earlier run").unwrap();
+    let file = path.to_str().unwrap();
+    let report = sound(&["--ttl", "1s", "--report", file]);
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    for node in ["node-1", "node-2", "node-3"] {
+        let lane = format!("<g class=\"lane\" role=\"img\" aria-label=\"{node}:");
+        assert_eq!(page.matches(&lane).count(), 1, "{node}");
+    }
+    let rows = report["faults"].as_array().unwrap();
+    assert_eq!(page.matches("class=\"fault\"").count(), rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        let (fault, node) = (row["fault"].as_str(), row["old_leader"].as_str());
+        let mark = format!(
+            "fault {}: {} {} at",
+            index + 1,
+            fault.unwrap(),
+            node.unwrap()
+        );
+        assert!(page.contains(&mark), "{mark} is not marked");
+        // The bars of those who led before and after, and the table's figures.
+        for epoch in [&row["epoch_before"], &row["epoch_after"]] {
+            assert!(page.contains(&format!("epoch {epoch}</title>")), "{epoch}");
+        }
+        let leaderless = format!("{:.1} ms</td>", row["leaderless_ms"].as_f64().unwrap());
+        assert!(page.contains(&leaderless), "{leaderless}");
+    }
+    assert!(
+        page.contains("class=\"refusal\""),
+        "the paused leader's write"
+    );
+    let counter = format!("counter, up to {}<", report["counter"]);
+    assert!(page.contains(&counter), "{counter}");
+    let elsewhere = ["src=\"", "url(http", "@import", "<script"];
+    assert!(elsewhere.iter().all(|it| !page.contains(it)));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, lost) = (dir.path(), dir.path().join("no/such/lab.html"));
+    for (path, why) in [
+        (folder, "is a directory"),
+        (&lost, "cannot be made"),
+        ("/dev/null".as_ref(), "no regular file"),
+        ("".as_ref(), "no path"),
+    ] {
+        let output = lab(&["--nodes", "99", "--report", path.to_str().unwrap()]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        assert!(told.contains("--report") && told.contains(why), "{told}");
+        assert!(told.contains("2 problems") && told.contains("99"), "{told}");
+    }
+    // A refused lab leaves no file behind, and one that is there as it was.
+    let (new, old) = (dir.path().join("new.html"), dir.path().join("old.html"));
+    std::fs::write(&old, "kept").unwrap();
+    for path in [&new, &old] {
+        let output = lab(&["--nodes", "99", "--report", path.to_str().unwrap()]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        assert!(!told.contains("--report"), "{told}");
+    }
+    assert!(!new.exists());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "kept");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_together() {
     let output = lab(&[
         "--fault",
@@ -124,17 +194,21 @@ fn what_cannot_be_done_is_refused_together() {
         "--ttl",
         "x",
         "--backend",
-        "raft",
+        "melon",
     ]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
-    for value in ["melt", "99", "--ttl x", "raft"] {
+    for value in ["melt", "99", "--ttl x", "melon"] {
         assert!(told.contains(value), "{value} is not named in: {told}");
     }
     let output = lab(&["--fault", "cut"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
     assert!(told.contains("directory cannot be cut off"), "{told}");
+    let output = lab(&["--fault", "partition"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.contains("only members have sides"), "{told}");
 }
 
 #[test]
@@ -157,4 +231,81 @@ fn on_etcd_nothing_is_lost_and_a_cut_off_leader_stops() {
     let faults = "cut,kill,stop,pause";
     let report = sound(&["--backend", &etcd.url(), "--ttl", "2s", "--fault", faults]);
     assert_course(&report, &["cut", "kill", "stop", "pause"]);
+}
+
+/// Five members, parted 2 | 3 and healed: the leader is on the smaller side first, on the
+/// larger one then.
+#[cfg(feature = "quorum")]
+fn parted(backend: &str) {
+    let flags = ["--backend", backend, "--nodes", "5", "--ttl", "2s"];
+    let more = ["--fault", "partition", "--rounds", "2"];
+    let report = sound(&[&flags[..], &more].concat());
+    let rows = report["faults"].as_array().unwrap();
+    let faults: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["fault"].as_str())
+        .collect();
+    assert_eq!(faults, ["partition"; 2]);
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+    for row in rows {
+        let counted = number(row, "counter_after") > number(row, "counter_before");
+        assert!(counted, "the larger side did not go on: {row:#}");
+        let same = number(row, "epoch_after") == number(row, "epoch_before");
+        let went_on = same && row["old_leader"] == row["new_leader"];
+        assert_eq!(row["leaderless_ms"] == 0.0, went_on, "{row:#}");
+    }
+    let first = &rows[0];
+    assert!(number(first, "epoch_after") > number(first, "epoch_before"));
+    let node = |name: &str| -> usize {
+        let name = first[name].as_str().unwrap();
+        name.strip_prefix("node-").unwrap().parse().unwrap()
+    };
+    let (old, new) = (node("old_leader"), node("new_leader"));
+    let smaller_side = [old, old % 5 + 1];
+    assert!(!smaller_side.contains(&new), "{first:#}");
+}
+
+#[cfg(feature = "quorum")]
+#[test]
+fn parted_members_of_bully_have_one_leader_on_the_larger_side() {
+    parted("bully");
+}
+
+#[cfg(feature = "quorum")]
+#[test]
+fn parted_members_of_ring_have_one_leader_on_the_larger_side() {
+    parted("ring");
+}
+
+#[cfg(feature = "raft")]
+#[test]
+fn parted_members_of_raft_have_one_leader_on_the_larger_side() {
+    parted("raft");
+}
+
+#[cfg(feature = "quorum")]
+#[test]
+fn among_members_nothing_is_lost_and_the_report_shows_who_was_parted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lab.html");
+    let file = path.to_str().unwrap();
+    let faults = "stop,kill,pause,cut,partition";
+    let flags = ["--backend", "bully", "--ttl", "2s", "--fault", faults];
+    let report = sound(&[&flags[..], &["--report", file]].concat());
+    assert_course(&report, &["stop", "kill", "pause", "cut", "partition"]);
+    let page = std::fs::read_to_string(&path).unwrap();
+    let parted = report["faults"][4]["old_leader"].as_str().unwrap();
+    let mark = format!("fault 5: partition {parted} at");
+    assert!(page.contains(&mark), "{mark} is not marked");
+    assert!(page.contains("cut off</li>"), "it is not in the legend");
+}
+
+#[cfg(feature = "quorum")]
+#[test]
+fn members_that_are_their_own_majority_are_refused() {
+    let output = lab(&["--backend", "ring", "--nodes", "2", "--fault", "partition"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    let why = "2 members are their own majority";
+    assert!(told.contains(why) && told.contains("3 at least"), "{told}");
 }

@@ -26,6 +26,8 @@ mod replicas;
 mod rights;
 #[path = "redis_store/tls.rs"]
 mod tls;
+#[path = "redis_store/tls_topologies.rs"]
+mod tls_topologies;
 #[path = "redis_store/topologies.rs"]
 mod topologies;
 
@@ -35,13 +37,13 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use redis_server::RedisServer;
 use tenure::backend::redis::{RedisOptions, RedisStore};
-use tenure::backend::wire::CredentialFiles;
 use tenure::backend::{Backend, Hints, Store};
 use tenure::lease::{
     Acquired, Bid, CheckpointRead, CheckpointWrite, CheckpointWritten, Claim, Epoch, Hint,
     Observed, Profile, Released, Renewed, SessionId,
 };
 use tenure::time::{BootClock, within};
+use tenure::wire::CredentialFiles;
 
 const CALL: Duration = Duration::from_millis(400);
 const TTL: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ fn help_and_version_are_data_and_good() {
         "validate",
         "checkpoint",
         "history",
+        "cluster",
         "lab",
         "config",
         "healthcheck",
@@ -55,6 +56,9 @@ fn unknown_flags_and_commands_are_usage_errors() {
         &["status", "--no-such-flag"],
         &["validate"],
         &["checkpoint"],
+        &["cluster"],
+        &["cluster", "add"],
+        &["cluster", "status", "--election", "a"],
         &["config"],
         &["completions"],
         &["completions", "tcsh"],
@@ -160,10 +164,10 @@ fn bad_lab_flags_are_told_together_and_start_nothing() {
         "--fault",
         "kill,flood",
         "--backend",
-        "raft://h",
+        "ftp://h",
     ]);
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    for told in ["--nodes", "--rounds", "--ttl", "flood", "raft"] {
+    for told in ["--nodes", "--rounds", "--ttl", "flood", "ftp"] {
         assert!(ended.err.contains(told), "{told}: {}", ended.err);
     }
     let ended = run(&["lab", "--fault", "cut"]);

@@ -25,7 +25,7 @@ from generations import generations
 from images import images
 from story import INTERRUPTED, judge
 
-FILES = ["redis", "etcd", "sidecar"]
+FILES = ["redis", "etcd", "sidecar", "peers"]
 UP_TIME = 30.0
 STARTED = time.monotonic()
 

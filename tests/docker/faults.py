@@ -4,6 +4,8 @@ import dataclasses
 import time
 
 TTL = 15.0
+# Where the sidecars are the quorum: two election timeouts, with a lease of 3 s.
+PEERS = 10.0
 # From one count to the next, and so how late an app beside a sidecar may look.
 TICK = 1.0
 # How late etcd may notice that a lease is over.
@@ -46,6 +48,7 @@ class Faults:
         self.story = fleet.story
         self.handovers = []
         self.step = ETCD_STEP if fleet.file == "etcd" else 0.0
+        self.longest = PEERS if fleet.file == "peers" else TTL
         # An app that is started by its sidecar counts at once.
         self.look = TICK if fleet.file == "sidecar" else 0.0
 
@@ -128,7 +131,7 @@ class Faults:
     def kill(self):
         worker, epoch = self.counting_leader()
         at = self.fleet.docker("kill", self.fleet.sidecars[worker])
-        self.succeeded("kill", worker, epoch, at, TTL + self.step + SLACK)
+        self.succeeded("kill", worker, epoch, at, self.longest + self.step + SLACK)
         self.back(worker)
 
     def pause(self):
@@ -136,7 +139,7 @@ class Faults:
         both = [self.fleet.sidecars[worker], self.fleet.apps[worker]]
         containers = list(dict.fromkeys(both))
         moments = [self.fleet.docker("pause", container) for container in containers]
-        led = self.succeeded("pause", worker, epoch, moments[0], TTL + self.step + SLACK)
+        led = self.succeeded("pause", worker, epoch, moments[0], self.longest + self.step + SLACK)
         self.counts_on(led.epoch)
         # The app first: it wakes with its old token and asks a sidecar that sleeps on.
         woken = [self.fleet.docker("unpause", container) for container in reversed(containers)]
@@ -151,7 +154,7 @@ class Faults:
     def disconnect(self):
         worker, epoch = self.counting_leader()
         at = self.fleet.network("disconnect", self.fleet.sidecars[worker])
-        led = self.succeeded("disconnect", worker, epoch, at, TTL + self.step + SLACK)
+        led = self.succeeded("disconnect", worker, epoch, at, self.longest + self.step + SLACK)
         ended = self.ended(worker, epoch)
         assert ended < led.at, (
             f"{worker} led for {ended - led.at:.3f} s beside its successor, cut off from its store"

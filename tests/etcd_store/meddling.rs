@@ -9,14 +9,14 @@ use super::etcd_server::{Etcd, Version};
 use super::{bid, claim, election, store, until, win};
 
 /// The etcd lease to which a key is bound.
-fn lease_of(etcd: &Etcd, key: &str) -> String {
+pub fn lease_of(etcd: &Etcd, key: &str) -> String {
     use base64::Engine as _;
     let key = base64::engine::general_purpose::STANDARD.encode(key);
     let answer = etcd.ask("/v3/kv/range", &json!({ "key": key }));
     answer["kvs"][0]["lease"].as_str().unwrap().to_owned()
 }
 
-fn is_alive(etcd: &Etcd, lease: &str) -> bool {
+pub fn is_alive(etcd: &Etcd, lease: &str) -> bool {
     let answer = etcd.ask("/v3/lease/timetolive", &json!({ "ID": lease }));
     answer["TTL"]
         .as_str()

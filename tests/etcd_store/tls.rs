@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tenure::backend::Store as _;
 use tenure::backend::etcd::{EtcdOptions, EtcdStore};
-use tenure::backend::wire::CredentialFiles;
 use tenure::lease::{Hint, Released, Renewed, StoreError};
 use tenure::time::{BootClock, pause, within};
+use tenure::wire::CredentialFiles;
 
 use super::certificates::{Authority, Files, Signed};
 use super::etcd_server::{Etcd, Setup, Version, free_port};

@@ -93,7 +93,7 @@ pub fn claims(url: &str) -> tenure::backend::Guarantees {
     use tenure::backend::Store as _;
     let options = tenure::backend::redis::RedisOptions {
         target: url.parse().unwrap(),
-        credentials: tenure::backend::wire::CredentialFiles::default(),
+        credentials: tenure::wire::CredentialFiles::default(),
         call_timeout: TTL,
         wait: 0,
     };

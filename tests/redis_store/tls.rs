@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use tenure::backend::Store as _;
 use tenure::backend::redis::{RedisOptions, RedisStore};
-use tenure::backend::wire::CredentialFiles;
 use tenure::lease::{Hint, Released, StoreError};
 use tenure::time::BootClock;
+use tenure::wire::CredentialFiles;
 
 use super::certificates::{Authority, Files, Signed};
 use super::redis_server::RedisServer;
 use super::redis_tls::TlsRedis;
 use super::{CALL, bid, claim, next, until, win};
 
-fn open(url: &str, credentials: CredentialFiles) -> RedisStore {
+pub fn open(url: &str, credentials: CredentialFiles) -> RedisStore {
     let options = RedisOptions {
         target: url.parse().unwrap(),
         credentials,
@@ -25,13 +25,13 @@ fn open(url: &str, credentials: CredentialFiles) -> RedisStore {
 }
 
 /// Why it is not taken, once an attempt has failed.
-async fn refusal(url: &str, credentials: CredentialFiles) -> StoreError {
+pub async fn refusal(url: &str, credentials: CredentialFiles) -> StoreError {
     let election = open(url, credentials).election(&"e".parse().unwrap());
     let ask = || async { election.acquire(&bid(1)).await.expect_err("it was taken") };
     until(ask, |error| !error.to_string().contains("still connecting")).await
 }
 
-struct Client {
+pub struct Client {
     files: Files,
     _home: tempfile::TempDir,
 }
@@ -44,7 +44,7 @@ impl Client {
         Self { files, _home: home }
     }
 
-    fn showing(authority: &Authority, shown: &Signed) -> (Self, CredentialFiles) {
+    pub fn showing(authority: &Authority, shown: &Signed) -> (Self, CredentialFiles) {
         let client = Self::trusting(authority);
         client.files.show(shown);
         let credentials = CredentialFiles {
