@@ -8,11 +8,15 @@
 //! measured in the same run.
 
 #![allow(missing_docs)]
+// Only raft's figures cut links.
+#![cfg_attr(not(feature = "raft"), allow(dead_code))]
 
 #[path = "figures/api.rs"]
 mod api;
 #[path = "figures/app.rs"]
 mod app;
+#[path = "figures/cluster.rs"]
+mod cluster;
 #[path = "figures/cost.rs"]
 mod cost;
 #[path = "figures/effort.rs"]
@@ -27,8 +31,15 @@ mod fleet;
 mod http;
 #[path = "figures/lab.rs"]
 mod lab;
+#[path = "figures/link.rs"]
+mod link;
+#[path = "figures/members.rs"]
+mod members;
 #[path = "figures/pause.rs"]
 mod pause;
+#[cfg(feature = "raft")]
+#[path = "figures/raft.rs"]
+mod raft;
 #[path = "figures/redis.rs"]
 mod redis;
 #[path = "figures/store.rs"]
@@ -44,7 +55,7 @@ use effort::Effort;
 
 type Figure = fn(Effort) -> anyhow::Result<()>;
 
-const FIGURES: [(&str, Figure); 8] = [
+const FIGURES: &[(&str, Figure)] = &[
     ("handover", failover::handover),
     ("crash", failover::crash),
     ("app", app::app),
@@ -53,6 +64,12 @@ const FIGURES: [(&str, Figure); 8] = [
     ("api", api::api),
     ("throughput", throughput::throughput),
     ("lab", lab::lab),
+    ("members-handover", members::handover),
+    ("members-crash", members::crash),
+    #[cfg(feature = "raft")]
+    ("raft-kill", raft::kill),
+    #[cfg(feature = "raft")]
+    ("raft-absence", raft::absence),
 ];
 
 fn main() -> ExitCode {
@@ -68,8 +85,11 @@ fn main() -> ExitCode {
         .iter()
         .find(|name| FIGURES.iter().all(|(figure, _)| !figure.starts_with(*name)));
     if let Some(name) = unknown {
-        let names = FIGURES.map(|(name, _)| name).join(", ");
-        eprintln!("figures: there is no {name}; there are {names}");
+        let names: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
+        eprintln!(
+            "figures: there is no {name}; there are {}",
+            names.join(", ")
+        );
         return ExitCode::from(2);
     }
     let effort = Effort {

@@ -12,6 +12,10 @@ use crate::table::{Row, Sample};
 
 /// Probes of the floor after each round, so that both see the same weather.
 const PROBES: usize = 10;
+/// Probes that find the store as idle as a handover finds it, after the others.
+const IDLE_PROBES: usize = 3;
+/// What a store is idle for before each of those.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// SIGTERM to the leader → the next leader, seen by a long-poll.
 pub fn handover(effort: Effort) -> anyhow::Result<()> {
@@ -25,7 +29,7 @@ pub fn handover(effort: Effort) -> anyhow::Result<()> {
         let store = &store;
         let mut fleet = Fleet::start(store, setup("handover", 3000))?;
         let mut probe = store.probe()?;
-        let (mut took, mut floor) = (Sample::default(), Sample::default());
+        let [mut took, mut floor, mut idle_floor] = std::array::from_fn(|_| Sample::default());
         for _ in 0..effort.rounds(50) {
             let old = fleet.settled()?;
             effort.linger(Duration::from_millis(200));
@@ -38,16 +42,24 @@ pub fn handover(effort: Effort) -> anyhow::Result<()> {
             for _ in 0..PROBES {
                 probe.measure(&mut floor)?;
             }
+            for _ in 0..IDLE_PROBES {
+                effort.linger(IDLE);
+                probe.measure(&mut idle_floor)?;
+            }
         }
-        Row {
-            what: "handover: SIGTERM to next leader",
-            store: store.kind(),
-            unit: "ms",
-            sample: &took,
-            floor: Some((probe.name(), floor.median())),
-            target,
-        }
-        .print();
+        let row = |what, sample, target| {
+            Row {
+                what,
+                store: store.kind(),
+                unit: "ms",
+                sample,
+                floor: Some((probe.name(), floor.median())),
+                target,
+            }
+            .print();
+        };
+        row("handover: SIGTERM to next leader", &took, target);
+        row("handover: its floor on an idle store", &idle_floor, None);
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::http::Connection;
 use crate::store::Store;
 
@@ -104,11 +105,13 @@ pub struct Leader {
 }
 
 /// A running election.
-pub struct Fleet {
+pub struct Fleet<'a> {
     pub nodes: Vec<Node>,
     lives: Vec<u32>,
     latest: Vec<Option<Sighting>>,
     flags: Vec<String>,
+    /// Whose members the nodes are, where there is no store.
+    cluster: Option<&'a Cluster>,
     watched: bool,
     send: Sender<Sighting>,
     sightings: Receiver<Sighting>,
@@ -125,11 +128,24 @@ pub struct Setup<'a> {
     pub watched: bool,
 }
 
-impl Fleet {
+impl<'a> Fleet<'a> {
     /// Starts the nodes one after another.
     pub fn start(store: &Store, setup: Setup<'_>) -> anyhow::Result<Self> {
+        Self::begun(store.url(), None, setup)
+    }
+
+    /// Starts the members one after another.
+    pub fn of(cluster: &'a Cluster, setup: Setup<'_>) -> anyhow::Result<Self> {
+        Self::begun(cluster.backend.to_owned(), Some(cluster), setup)
+    }
+
+    fn begun(
+        backend: String,
+        cluster: Option<&'a Cluster>,
+        setup: Setup<'_>,
+    ) -> anyhow::Result<Self> {
         let flags = [
-            ("--backend", store.url()),
+            ("--backend", backend),
             ("--ttl", format!("{}ms", setup.ttl.as_millis())),
         ];
         let elections = setup
@@ -146,21 +162,28 @@ impl Fleet {
             lives: vec![0; setup.nodes],
             latest: vec![None; setup.nodes],
             flags: flags.collect(),
+            cluster,
             watched: setup.watched,
             send,
             sightings,
         };
         for number in 0..setup.nodes {
-            fleet.nodes.push(Node::start(number, &fleet.flags)?);
+            fleet.nodes.push(fleet.start_node(number)?);
             fleet.watch(number);
         }
         Ok(fleet)
     }
 
+    fn start_node(&self, number: usize) -> anyhow::Result<Node> {
+        let own = self.cluster.map(|cluster| cluster.flags(number));
+        let flags = [&self.flags[..], &own.unwrap_or_default()].concat();
+        Node::start(number, &flags)
+    }
+
     /// Waits for the end of a node that was told to end, and starts it anew.
     pub fn restart(&mut self, number: usize) -> anyhow::Result<Option<i32>> {
         let code = self.nodes[number].ended()?;
-        self.nodes[number] = Node::start(number, &self.flags)?;
+        self.nodes[number] = self.start_node(number)?;
         self.lives[number] += 1;
         self.latest[number] = None;
         self.watch(number);
