@@ -178,13 +178,16 @@ impl Disk {
         Ok(())
     }
 
-    /// In two phases, so that a file that was damaged after this is not taken back to the
-    /// state before it: a vote would be forgotten.
+    /// In two commits of one phase, which write the disk twice, as one commit of two phases does.
+    /// redb keeps the two newest commits and one unchecked bit that says which counts: after this
+    /// both hold the change, so that no damage to either, nor to the bit, passes for the state
+    /// before it. A vote would be forgotten.
     fn write(&self, work: impl FnOnce(&WriteTransaction) -> io::Result<()>) -> io::Result<()> {
-        let mut write = self.database.begin_write().map_err(io_error)?;
-        write.set_two_phase_commit(true);
+        let write = self.database.begin_write().map_err(io_error)?;
         work(&write)?;
-        write.commit().map_err(io_error)
+        write.commit().map_err(io_error)?;
+        let same_again = self.database.begin_write().map_err(io_error)?;
+        same_again.commit().map_err(io_error)
     }
 
     fn note<T: DeserializeOwned>(&self, note: &str) -> io::Result<Option<T>> {
