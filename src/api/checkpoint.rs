@@ -191,13 +191,8 @@ fn refused(error: CheckpointError, token: Option<Epoch>) -> Problem {
 
 /// A writer is told whether its write may have been applied.
 fn with_outcome(problem: Problem, token: Option<Epoch>, may_have_happened: bool) -> Problem {
-    let outcome = if may_have_happened {
-        "unknown"
-    } else {
-        "not_applied"
-    };
     match token {
-        Some(_) => problem.with("outcome", outcome),
+        Some(_) => problem.with_outcome(may_have_happened),
         None => problem,
     }
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use super::Shared;
 use super::guard::read_json;
@@ -114,6 +114,21 @@ pub struct SeatBody {
     wait_ms: Option<u64>,
 }
 
+/// Why a change was not made, or may not have been.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub enum SeatProblem {
+    /// no-cluster: the backend keeps no list of members
+    #[response(status = 404)]
+    NoCluster(ProblemBody),
+    /// seat-refused: what stands against it
+    #[response(status = 409)]
+    Refused(ProblemBody),
+    /// backend-unavailable; outcome says whether it may have been applied
+    #[response(status = 503)]
+    Unavailable(ProblemBody),
+}
+
 /// GET `/cluster`
 #[utoipa::path(
     get,
@@ -136,9 +151,7 @@ pub async fn status(State(shared): State<Shared>) -> Result<Json<ClusterBody>, P
     request_body = SeatBody,
     responses(
         (status = 200, description = "it votes; the cluster as this member sees it then", body = ClusterBody),
-        (status = 404, description = "no-cluster: the backend keeps no list of members", body = ProblemBody),
-        (status = 409, description = "seat-refused: what stands against it", body = ProblemBody),
-        (status = 503, description = "backend-unavailable; outcome says whether it may have been applied", body = ProblemBody),
+        SeatProblem,
     )
 )]
 pub async fn add(
@@ -157,9 +170,7 @@ pub async fn add(
     request_body = SeatBody,
     responses(
         (status = 200, description = "it has none; the cluster as this member sees it then", body = ClusterBody),
-        (status = 404, description = "no-cluster: the backend keeps no list of members", body = ProblemBody),
-        (status = 409, description = "seat-refused: what stands against it", body = ProblemBody),
-        (status = 503, description = "backend-unavailable; outcome says whether it may have been applied", body = ProblemBody),
+        SeatProblem,
     )
 )]
 pub async fn remove(
@@ -179,9 +190,7 @@ pub async fn remove(
     request_body = SeatBody,
     responses(
         (status = 200, description = "the new disk has the seat; the cluster as this member sees it then", body = ClusterBody),
-        (status = 404, description = "no-cluster: the backend keeps no list of members", body = ProblemBody),
-        (status = 409, description = "seat-refused: what stands against it", body = ProblemBody),
-        (status = 503, description = "backend-unavailable; outcome says whether it may have been applied", body = ProblemBody),
+        SeatProblem,
     )
 )]
 pub async fn replace(
@@ -215,11 +224,7 @@ async fn change(
             Err(Problem::new(StatusCode::CONFLICT, "seat-refused", why))
         }
         Err(error) => {
-            let outcome = match error.may_have_happened() {
-                true => "unknown",
-                false => "not_applied",
-            };
-            Err(Problem::store(error.to_string()).with("outcome", outcome))
+            Err(Problem::store(error.to_string()).with_outcome(error.may_have_happened()))
         }
     }
 }

@@ -41,6 +41,16 @@ impl Problem {
         Self::new(status, "backend-unavailable", detail)
     }
 
+    /// Says of a write that failed whether it may have been applied.
+    #[must_use]
+    pub fn with_outcome(self, may_have_happened: bool) -> Self {
+        let outcome = match may_have_happened {
+            true => "unknown",
+            false => "not_applied",
+        };
+        self.with("outcome", outcome)
+    }
+
     /// Adds a member that programs read.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
