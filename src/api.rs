@@ -6,6 +6,7 @@ mod cluster;
 mod door;
 mod events;
 mod extract;
+mod fence_token;
 mod guard;
 mod leadership;
 mod listener;
@@ -16,6 +17,8 @@ mod problem;
 mod process;
 mod route;
 mod status;
+mod step_down;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,9 +13,9 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::Shared;
 use super::guard::read_json;
-use super::leadership::held_for;
 use super::openapi::ProblemBody;
 use super::problem::Problem;
+use super::wait::held_for;
 use crate::backend::{Membership, Seats};
 use crate::cluster::{ClusterStatus, Role, SeatChange, SeatStatus};
 use crate::lease::StoreError;

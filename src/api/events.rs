@@ -19,10 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::extract::Of;
-use super::leadership::no_timer;
 use super::openapi::ProblemBody;
 use super::problem::Problem;
 use super::status::Status;
+use super::wait::no_timer;
 use crate::sidecar::{Election, Events, EventsEnd};
 
 /// A comment after this much silence shows both sides that the other is there.

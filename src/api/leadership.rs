@@ -1,36 +1,30 @@
-//! Asking about leadership, and giving it up.
+//! Asking who leads.
 
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Shared;
 use super::extract::{Asked, Of};
-use super::guard::read_json;
 use super::openapi::{self, ProblemBody};
 use super::problem::Problem;
 use super::status::{self, Status};
-use crate::lease::{Epoch, NodeId, Validity};
+use super::wait::{duration, held_for, no_timer};
+use crate::lease::Epoch;
 use crate::machine::{Snapshot, State as ElectionState};
-use crate::sidecar::{Departure, Election};
+use crate::sidecar::Election;
 use crate::time::{Moment, millis, within};
 
 const LEADER: HeaderName = HeaderName::from_static("tenure-leader");
 const LEADER_URL: HeaderName = HeaderName::from_static("tenure-leader-url");
 const EPOCH: HeaderName = HeaderName::from_static("tenure-epoch");
 const LEASE_REMAINING_MS: HeaderName = HeaderName::from_static("tenure-lease-remaining-ms");
-
-/// The longest that a long-poll or a step-down is waited for.
-const MAX_WAIT: Duration = Duration::from_secs(60);
-const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
 /// The query of `/status`, as text: what is wrong with it is then told in one voice.
 #[derive(Debug, Default, Deserialize)]
@@ -76,24 +70,6 @@ pub async fn get_status(
         let _ = within(wait, watch.after(revision)).await;
     }
     Ok(Status::now(&shared, &election).into_response())
-}
-
-/// How long an answer is held back for a client that asked for `wait`.
-pub(super) fn held_for(wait: Option<Duration>) -> Duration {
-    wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
-}
-
-pub(super) fn no_timer(error: &std::io::Error) -> Problem {
-    let detail = format!("the sidecar cannot wait for you: {error}");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "out-of-resources", detail)
-}
-
-fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
-    humantime::parse_duration(text).map_err(|error| {
-        let detail =
-            format!("{name} \"{text}\" is no duration ({error}); write it as 30s or 500ms");
-        Problem::malformed(detail)
-    })
 }
 
 /// The query of `/leader`.
@@ -227,255 +203,14 @@ fn describe(election: &Election, snapshot: &Snapshot, now: Moment) -> HeaderMap 
     headers
 }
 
-/// GET `/fence-token`
-#[utoipa::path(
-    get,
-    path = "/fence-token",
-    description = "The fencing token to write with.",
-    responses(
-        (status = 200, description = "while this node leads", body = String, content_type = "text/plain"),
-        (status = 409, description = "not-leader, with a member leader", body = ProblemBody),
-    )
-)]
-pub async fn fence_token(Of(election): Of) -> Result<String, Problem> {
-    match election.fence_token() {
-        Some(token) => Ok(token.to_string()),
-        None => Err(not_leader(&election)),
-    }
-}
-
-fn not_leader(election: &Election) -> Problem {
+/// The answer to what only the leader may do, with who leads.
+pub(super) fn not_leader(election: &Election) -> Problem {
     let leader = status::leader(election, &election.snapshot());
     let detail = match &leader {
         Some(leader) => format!("this node does not lead; {} does", leader.id),
         None => "this node does not lead, and nobody is known to".to_owned(),
     };
     Problem::new(StatusCode::CONFLICT, "not-leader", detail).with("leader", leader)
-}
-
-/// The body of a validation.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct ValidateBody {
-    /// A number, or the same in decimal digits.
-    #[schema(required = true, value_type = TokenText)]
-    token: Option<Value>,
-}
-
-/// A fencing token as a client may write it.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code)]
-pub enum TokenText {
-    /// A number.
-    Number(openapi::Epoch),
-    /// Its digits.
-    Text(Digits),
-}
-
-/// The digits of a fencing token.
-#[derive(ToSchema)]
-#[schema(pattern = "^0*[1-9][0-9]{0,14}$")]
-#[allow(dead_code)]
-pub struct Digits(String);
-
-/// What the store says of a token.
-#[derive(Serialize, ToSchema)]
-pub struct Worth {
-    valid: bool,
-    #[schema(value_type = Reason)]
-    reason: Validity,
-    /// The newest epoch that the store knows.
-    #[schema(value_type = Option<openapi::Epoch>)]
-    current_token: Option<Epoch>,
-    #[schema(format = DateTime)]
-    checked_at: String,
-}
-
-/// Why a token is valid, or is not.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[allow(dead_code)]
-pub enum Reason {
-    Current,
-    Stale,
-    Unknown,
-    NoLeader,
-}
-
-/// The query of a validation.
-#[derive(Debug, Default, Deserialize)]
-pub struct ValidateQuery {
-    strict: Option<String>,
-}
-
-/// POST `/fence-token/validate`
-#[utoipa::path(
-    post,
-    path = "/fence-token/validate",
-    description = "Asks the store what a token is worth. The answer is advisory: the resource \
-                   must itself refuse lower tokens.",
-    params(
-        ("strict" = Option<bool>, Query, description = "409 for a token that is not valid"),
-    ),
-    request_body = ValidateBody,
-    responses(
-        (status = 200, description = "what it is worth", body = Worth),
-        (status = 409, description = "fence-token-invalid, with the members of the 200; under strict", body = ProblemBody),
-        (status = 503, description = "backend-unavailable: the store cannot confirm", body = ProblemBody),
-    )
-)]
-pub async fn validate(
-    Of(election): Of,
-    Asked(query): Asked<ValidateQuery>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let strict = match query.strict.as_deref() {
-        None | Some("false") => false,
-        Some("true" | "") => true,
-        Some(other) => {
-            let detail = format!("strict \"{other}\" is neither true nor false");
-            return Err(Problem::malformed(detail));
-        }
-    };
-    let body: ValidateBody = read_json(&headers, body).await?;
-    let token = token(body.token)?;
-    let validation = election.validate(token).await;
-    let validation = validation.map_err(|error| Problem::store(error.to_string()))?;
-    let checked_at = election.clock().wall().to_string();
-    let valid = validation.validity == Validity::Current;
-    if strict && !valid {
-        let detail = format!("token {token} is not the one in force");
-        return Err(
-            Problem::new(StatusCode::CONFLICT, "fence-token-invalid", detail)
-                .with("valid", false)
-                .with("reason", validation.validity)
-                .with("current_token", validation.current)
-                .with("checked_at", checked_at),
-        );
-    }
-    Ok(Json(Worth {
-        valid,
-        reason: validation.validity,
-        current_token: validation.current,
-        checked_at,
-    })
-    .into_response())
-}
-
-/// A JSON number or a decimal string; 5.0 and 1e3 are no tokens.
-fn token(value: Option<Value>) -> Result<Epoch, Problem> {
-    let wrong = |shown: String| {
-        Problem::malformed(format!(
-            "token {shown} is no fencing token: a whole number from 1 to 9007199254740991"
-        ))
-    };
-    let text = match value {
-        None => return Err(Problem::malformed("the body has no \"token\"")),
-        Some(Value::String(text)) => text,
-        Some(Value::Number(number)) => number.to_string(),
-        Some(other) => return Err(wrong(other.to_string().chars().take(60).collect())),
-    };
-    let shown: String = text.chars().take(60).collect();
-    text.parse().map_err(|_| wrong(format!("\"{shown}\"")))
-}
-
-/// The body of a step-down.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StepDownBody {
-    /// Why, for the log.
-    reason: Option<String>,
-    /// How long this node campaigns last (default: one TTL).
-    #[schema(format = "uint64", maximum = 18_446_744_073_709_551_615_u64)]
-    cooldown_ms: Option<u64>,
-    /// How long to wait for the release (default 30 s, at most 60 s).
-    #[schema(format = "uint64", maximum = 18_446_744_073_709_551_615_u64)]
-    wait_ms: Option<u64>,
-    /// Which node may try first.
-    #[schema(value_type = Option<String>, pattern = "^[!-~]([ -~]{0,254}[!-~])?$")]
-    to: Option<NodeId>,
-}
-
-/// A lease that was given back.
-#[derive(Serialize, ToSchema)]
-pub struct GivenBack {
-    released: bool,
-    #[schema(value_type = openapi::Epoch)]
-    fence_token: Epoch,
-    leader: Option<status::Leader>,
-}
-
-/// A step-down that goes on.
-#[derive(Serialize, ToSchema)]
-pub struct Leaving {
-    released: bool,
-    #[schema(value_type = openapi::StateName)]
-    state: ElectionState,
-}
-
-/// POST `/leadership/stepdown`
-#[utoipa::path(
-    post,
-    path = "/leadership/stepdown",
-    description = "Gives leadership up: not leader at once, then the app drains, then the lease \
-                   is released.",
-    request_body = StepDownBody,
-    responses(
-        (status = 200, description = "released", body = GivenBack),
-        (status = 202, description = "the wait ended first; it goes on", body = Leaving),
-        (status = 409, description = "not-leader, with a member leader", body = ProblemBody),
-        (status = 503, description = "backend-unavailable: leadership is dropped here, the lease frees itself in remaining_ms", body = ProblemBody),
-    )
-)]
-pub async fn step_down(
-    Of(election): Of,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let body: StepDownBody = read_json(&headers, body).await?;
-    let Some(token) = election.fence_token() else {
-        return Err(not_leader(&election));
-    };
-    let ttl = election.timing().ttl();
-    let cooldown = body.cooldown_ms.map_or(ttl, Duration::from_millis);
-    let wait = held_for(body.wait_ms.map(Duration::from_millis));
-    let reason = body.reason.unwrap_or_else(|| "asked over HTTP".to_owned());
-    tracing::info!(election = %election.name(), %reason, "step-down");
-    // The step-down goes on though the client be gone or the wait be over.
-    let asked = {
-        let election = election.clone();
-        tokio::spawn(async move { election.step_down(cooldown, body.to).await })
-    };
-    let departure = match within(wait, asked).await {
-        None => {
-            let body = Leaving {
-                released: false,
-                state: ElectionState::SteppingDown,
-            };
-            return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
-        }
-        Some(departure) => departure.unwrap_or(Departure::LeftToExpire {
-            free_at: election.clock().now() + ttl,
-        }),
-    };
-    match departure {
-        Departure::Released => {
-            let body = GivenBack {
-                released: true,
-                fence_token: token,
-                leader: status::leader(&election, &election.snapshot()),
-            };
-            Ok(Json(body).into_response())
-        }
-        Departure::NotLeader => Err(not_leader(&election)),
-        Departure::LeftToExpire { free_at } => {
-            let left = free_at.since(election.clock().now());
-            let detail = "leadership is dropped, but the store could not be told: the lease \
-                          frees itself when it runs out";
-            Err(Problem::store(detail).with("remaining_ms", millis(left)))
-        }
-    }
 }
 
 /// GET `/history`
@@ -487,17 +222,4 @@ pub async fn step_down(
 )]
 pub async fn history(Of(election): Of) -> Response {
     Json(election.history()).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_answer_is_held_for_more_than_a_minute() {
-        let second = Duration::from_secs(1);
-        assert_eq!(held_for(None), second * 30);
-        assert_eq!(held_for(Some(second)), second);
-        assert_eq!(held_for(Some(second * 600)), second * 60);
-    }
 }

@@ -10,7 +10,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{Shared, checkpoint, cluster, events, leadership, metrics, openapi, page, process};
+use super::{
+    Shared, checkpoint, cluster, events, fence_token, leadership, metrics, openapi, page, process,
+    step_down,
+};
 
 type Routes = OpenApiRouter<Shared>;
 
@@ -104,9 +107,9 @@ fn shown_of_election() -> Routes {
 
 fn rest_of_election() -> Routes {
     Routes::default()
-        .routes(routes!(leadership::fence_token))
-        .routes(routes!(leadership::validate))
-        .routes(routes!(leadership::step_down))
+        .routes(routes!(fence_token::fence_token))
+        .routes(routes!(fence_token::validate))
+        .routes(routes!(step_down::step_down))
         .routes(routes!(checkpoint::get, checkpoint::put))
 }
 
