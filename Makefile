@@ -67,9 +67,9 @@ check:
 	shellcheck examples/*.sh examples/fencing/*.sh .ci/deb
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
-	cargo clippy --no-default-features --features file -- -D warnings
-	cargo clippy --no-default-features --features redis -- -D warnings
-	cargo clippy --no-default-features --features etcd -- -D warnings
+	for alone in etcd file quorum raft redis; do \
+	  cargo clippy --no-default-features --features $$alone -- -D warnings || exit 1; \
+	done
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 
 bench:

@@ -72,6 +72,18 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(any(
+    feature = "etcd",
+    feature = "file",
+    feature = "quorum",
+    feature = "raft",
+    feature = "redis"
+)))]
+compile_error!(
+    "tenure needs something that keeps the lease: one at least of the features etcd, file, quorum, \
+     raft and redis"
+);
+
 pub mod api;
 pub mod backend;
 pub mod bearer;

@@ -5,6 +5,7 @@
 //! protocols.
 
 mod credentials;
+#[cfg(any(feature = "etcd", feature = "redis"))]
 mod dial;
 mod endpoint;
 mod mutual;
@@ -16,7 +17,10 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use tls::TlsError;
 pub use url::{Login, StoreUrl, UrlError};
 
-pub(crate) use credentials::{Credentials, Loaded, Speech};
+#[cfg(any(feature = "etcd", feature = "redis"))]
+pub(crate) use credentials::Loaded;
+pub(crate) use credentials::{Credentials, Speech};
+#[cfg(any(feature = "etcd", feature = "redis"))]
 pub(crate) use dial::{Dialer, Stream, broken};
 #[cfg(feature = "peers")]
 pub(crate) use mutual::{meaning_for_peers, vouches};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
 use super::mutual;
@@ -119,12 +119,14 @@ pub(crate) struct Loaded {
     read: Contents,
 }
 
+#[cfg(any(feature = "etcd", feature = "redis"))]
 impl Loaded {
     pub fn user(&self) -> Option<&str> {
         self.login.user.as_deref()
     }
 
     pub fn password(&self) -> Option<&str> {
+        use secrecy::ExposeSecret as _;
         self.login
             .password
             .as_ref()
