@@ -76,22 +76,17 @@ fn main() -> ExitCode {
     if std::env::var_os(throughput::HELLO).is_some() {
         return ExitCode::from(u8::from(throughput::hello().is_err()));
     }
-    // Cargo adds --bench.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
-    let unknown = wanted
-        .iter()
-        .find(|name| FIGURES.iter().all(|(figure, _)| !figure.starts_with(*name)));
-    if let Some(name) = unknown {
-        let names: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
-        eprintln!(
-            "figures: there is no {name}; there are {}",
-            names.join(", ")
-        );
-        return ExitCode::from(2);
-    }
+    let wanted = match wanted() {
+        Ok(wanted) => wanted,
+        Err(unknown) => {
+            let names: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
+            eprintln!(
+                "figures: there is no {unknown}; there are {}",
+                names.join(", ")
+            );
+            return ExitCode::from(2);
+        }
+    };
     let effort = Effort {
         quick: std::env::var_os("FIGURES_QUICK").is_some(),
     };
@@ -106,6 +101,20 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::from(u8::from(failed))
+}
+
+/// The beginnings of names that were asked for; all, where none was.
+fn wanted() -> Result<Vec<String>, String> {
+    // Cargo adds --bench.
+    let asked = std::env::args().skip(1).filter(|word| word != "--bench");
+    asked
+        .map(
+            |word| match FIGURES.iter().any(|(figure, _)| figure.starts_with(&word)) {
+                true => Ok(word),
+                false => Err(word),
+            },
+        )
+        .collect()
 }
 
 /// What the numbers depend on.

@@ -42,6 +42,7 @@ use crate::lease::{
 pub type Hints = BoxStream<'static, Hint>;
 
 /// One connection to one store, shared by any number of elections.
+#[async_trait]
 pub trait Store: Send + Sync {
     /// What this store promises, and what it does not.
     fn guarantees(&self) -> Guarantees;
@@ -56,6 +57,10 @@ pub trait Store: Send + Sync {
     fn membership(&self) -> Membership {
         Membership::None
     }
+
+    /// What the others still need of this node when it has given its leases back and is about
+    /// to end. It takes about a call at most.
+    async fn leave(&self) {}
 }
 
 /// One election in one store.

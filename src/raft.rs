@@ -12,6 +12,7 @@
 
 mod disk;
 mod duties;
+mod farewell;
 mod first_start;
 mod leading;
 mod log;

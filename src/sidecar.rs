@@ -205,6 +205,7 @@ impl Sidecar {
             election.stop().await;
         }
         while self.loops.join_next().await.is_some() {}
+        self.store.leave().await;
     }
 }
 

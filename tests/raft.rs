@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! `seats` `tenure cluster` on real processes · `disks` files that were lost or damaged ·
-//! `members` several in one process, for `witness`, `isolation`, `secure`, `crowd`.
+//! `members` several in one process, for `witness`, `isolation`, `secure`,
+//! `farewell`, `crowd`.
 #![cfg(feature = "raft")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -29,6 +30,8 @@ mod ways;
 mod crowd;
 #[path = "raft/disks.rs"]
 mod disks;
+#[path = "raft/farewell.rs"]
+mod farewell;
 #[path = "raft/isolation.rs"]
 mod isolation;
 #[path = "raft/members.rs"]

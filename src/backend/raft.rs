@@ -1,6 +1,7 @@
 //! The sidecars themselves, by a log that they replicate: no store is needed.
 
-use std::sync::{Arc, Once};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ pub struct RaftStore {
     call_timeout: Duration,
     /// The operator was told whether the voters are well chosen.
     voters_told: Arc<Once>,
+    /// What this node gave back, and of which TTL.
+    given_back: Arc<Mutex<HashMap<ElectionName, Duration>>>,
 }
 
 impl RaftStore {
@@ -37,7 +40,14 @@ impl RaftStore {
             node,
             call_timeout,
             voters_told: Arc::new(Once::new()),
+            given_back: Arc::default(),
         }
+    }
+
+    fn given_back(&self) -> MutexGuard<'_, HashMap<ElectionName, Duration>> {
+        self.given_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be called when a majority has answered: who votes is known then.
@@ -64,6 +74,7 @@ impl RaftStore {
     }
 }
 
+#[async_trait]
 impl Store for RaftStore {
     fn guarantees(&self) -> Guarantees {
         Guarantees {
@@ -95,6 +106,12 @@ impl Store for RaftStore {
 
     fn membership(&self) -> Membership {
         Membership::Seated(Arc::clone(&self.node) as Arc<dyn Seats>)
+    }
+
+    async fn leave(&self) {
+        let given_back = std::mem::take(&mut *self.given_back());
+        let limit = self.call_timeout;
+        self.node.stay_for_heirs(&given_back, limit).await;
     }
 }
 
@@ -169,9 +186,15 @@ impl Backend for RaftElection {
         claim: &Claim,
         prefer: Option<&NodeId>,
     ) -> Result<Released, StoreError> {
+        let ttl = claim.ttl;
         let (claim, prefer) = (claim.clone(), prefer.cloned());
         match self.change(Change::Release { claim, prefer }).await? {
-            Outcome::Released(answer) => Ok(answer),
+            Outcome::Released(answer) => {
+                if answer == Released::Released {
+                    self.store.given_back().insert(self.name.clone(), ttl);
+                }
+                Ok(answer)
+            }
             other => Err(strange(&other)),
         }
     }
