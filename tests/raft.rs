@@ -3,7 +3,7 @@
 //! # Layout
 //! `seats` `tenure cluster` on real processes · `disks` files that were lost or damaged ·
 //! `members` several in one process, for `witness`, `isolation`, `secure`,
-//! `farewell`, `crowd`.
+//! `farewell`, `crowd` · `simulated` a cluster in simulated time, with its judge in `oracle`.
 #![cfg(feature = "raft")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -23,6 +23,8 @@ mod processes;
 #[path = "support/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
+#[path = "support/sim_network.rs"]
+mod sim_network;
 #[path = "support/ways.rs"]
 mod ways;
 
@@ -36,9 +38,13 @@ mod farewell;
 mod isolation;
 #[path = "raft/members.rs"]
 mod members;
+#[path = "raft/oracle.rs"]
+mod oracle;
 #[path = "raft/seats.rs"]
 mod seats;
 #[path = "raft/secure.rs"]
 mod secure;
+#[path = "raft/simulated.rs"]
+mod simulated;
 #[path = "raft/witness.rs"]
 mod witness;

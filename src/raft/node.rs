@@ -20,6 +20,7 @@ use super::wire::{Answer, Ask, SeatsAsk};
 use super::{Change, Outcome, Request, duties, first_start, proposals, seats};
 use crate::cluster::{ClusterStatus, SeatChange};
 use crate::lease::{CheckpointRead, ElectionName, Hint, Observed, StoreError};
+use crate::peers::sockets::{Network as Sockets, Tcp};
 use crate::peers::{Identity, IdentityError, MemberId, Mesh, MeshError, Missing};
 use crate::time::{Clock, within};
 
@@ -72,9 +73,22 @@ impl RaftNode {
         options: RaftOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, RaftError> {
+        Self::start_on(Arc::new(Tcp), options, clock).await
+    }
+
+    /// The same on other sockets than the kernel's: a simulated network's, as a rule.
+    ///
+    /// # Errors
+    /// As [`RaftNode::start`].
+    pub async fn start_on(
+        network: Arc<dyn Sockets>,
+        options: RaftOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, RaftError> {
         let disk = Disk::open(&options.state_dir, &options.mesh.identity)?;
         let replica = Replica::open(disk.clone(), Arc::clone(&clock), options.drift)?;
-        let (mesh, events) = Mesh::start(options.mesh.clone(), Arc::clone(&clock)).await?;
+        let started = Mesh::start_on(network, options.mesh.clone(), Arc::clone(&clock));
+        let (mesh, events) = started.await?;
         let mesh = Arc::new(mesh);
         let refused = |error: &dyn std::error::Error| RaftError::Raft(error.to_string());
         let config = options
