@@ -61,15 +61,19 @@ impl Proxy {
             return "not yet".to_owned();
         };
         stream.set_read_timeout(Some(BOUND)).unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        if asked
+            .and_then(|()| stream.read_to_string(&mut answer))
+            .is_err()
+        {
+            return CUT.to_owned();
+        }
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         match head.split(' ').nth(1) {
+            Some("200") if body.is_empty() => CUT.to_owned(),
             Some("200") => body.to_owned(),
-            other => other.unwrap_or("no answer").to_owned(),
+            other => other.unwrap_or(CUT).to_owned(),
         }
     }
 
@@ -107,9 +111,11 @@ fn leader(node: &Node) -> (String, u64) {
     (id, status["term"].as_u64().unwrap())
 }
 
-/// What a client gets from nobody: 503 while nobody leads, and 502 where its request was
-/// under way to a leader that was found down, whose connections are cut.
-const NOBODY: [&str; 2] = ["502", "503"];
+/// The connection ended without an answer.
+const CUT: &str = "no answer";
+/// What a client gets from nobody: 503 while nobody leads, and 502 or nothing where its
+/// request was under way to a leader that was found down, whose connections are cut.
+const NOBODY: [&str; 3] = ["502", "503", CUT];
 
 /// Of all apps nobody but the leader's is asked. On a busy machine a check may come too
 /// late, and nobody is asked for a while; or leadership moves once more, and this begins anew.
