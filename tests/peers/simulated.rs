@@ -26,13 +26,12 @@ use tokio::sync::mpsc::Receiver;
 use turmoil::Sim;
 
 use crate::cluster::id;
-use crate::sim_network::{SimClock, SimTcp};
+use crate::sim_network::{LATENCY, SimClock, SimTcp, play, simulation};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PORT: u16 = 7000;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 const SUSPECT_AFTER: Duration = Duration::from_millis(1500);
-const LATENCY: Duration = Duration::from_millis(20);
 /// After the last fault: the longest pause between two attempts and the attempt, twice.
 const SETTLED_AFTER: Duration = Duration::from_secs(8);
 
@@ -170,17 +169,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        // The pauses between two attempts are drawn on this thread.
-        fastrand::seed(seed);
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(seed)
-            .simulation_duration(Duration::from_secs(3600))
-            .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(LATENCY)
-            .tcp_capacity(1024)
-            .repair_rate(0.2)
-            .enable_random_order()
-            .build();
+        let mut sim = simulation(seed, Duration::from_millis(1));
         let (seen, network) = (Shared::default(), SimTcp::default());
         let disks = tempfile::tempdir().unwrap();
         for own in NODES {
@@ -206,13 +195,11 @@ impl World {
     }
 
     fn crash(&mut self, node: &str) {
-        self.network.goes(node);
-        self.sim.crash(node);
+        self.network.crash(&mut self.sim, node);
     }
 
     fn bounce(&mut self, node: &str) {
-        self.sim.bounce(node);
-        self.network.comes(node);
+        self.network.bounce(&mut self.sim, node);
     }
 
     /// When `by` suspected `of`, from `since` on.
@@ -449,18 +436,6 @@ fn one_history(seed: u64) {
 
 #[test]
 fn simulated_histories_of_faults_break_no_promise() {
-    let from_env = |name| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match from_env("TENURE_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("TENURE_SIM_RUNS").unwrap_or(6),
-    };
-    for seed in seeds {
-        let history = std::panic::AssertUnwindSafe(|| one_history(seed));
-        if let Err(cause) = std::panic::catch_unwind(history) {
-            eprintln!(
-                "replay: TENURE_SIM_SEED={seed} cargo test --all-features --test peers simulated_histories"
-            );
-            std::panic::resume_unwind(cause);
-        }
-    }
+    let command = "cargo test --all-features --test peers simulated_histories";
+    play(6, command, one_history);
 }

@@ -9,7 +9,6 @@
 //! all agree who leads the log, and numbers are stored.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use turmoil::Sim;
 
 use crate::members::id;
 use crate::oracle::Oracle;
-use crate::sim_network::{SimClock, SimTcp};
+use crate::sim_network::{SimClock, SimTcp, play, simulation};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PORT: u16 = 7000;
@@ -37,7 +36,6 @@ const TTL: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_millis(300);
 /// Raft's own timeouts are 150 to 300 ms.
 const ELECTION: Duration = Duration::from_secs(3);
-const LATENCY: Duration = Duration::from_millis(20);
 /// After the last fault connections are made again, within 8 s, then the log elects its leader,
 /// a lease ends, and somebody counts.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
@@ -207,17 +205,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        fastrand::seed(seed);
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(seed)
-            .simulation_duration(Duration::from_secs(3600))
-            .tick_duration(Duration::from_millis(4))
-            .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(LATENCY)
-            .tcp_capacity(1024)
-            .repair_rate(0.2)
-            .enable_random_order()
-            .build();
+        let mut sim = simulation(seed, Duration::from_millis(4));
         let (oracle, network) = (Shared::default(), SimTcp::default());
         let disks = tempfile::tempdir().unwrap();
         for own in NODES {
@@ -244,14 +232,12 @@ impl World {
     }
 
     fn crash(&mut self, node: &str) {
-        self.network.goes(node);
-        self.sim.crash(node);
+        self.network.crash(&mut self.sim, node);
         self.oracle.borrow_mut().ended(node);
     }
 
     fn bounce(&mut self, node: &str) {
-        self.sim.bounce(node);
-        self.network.comes(node);
+        self.network.bounce(&mut self.sim, node);
     }
 
     /// Until all is as it should be where nothing is broken.
@@ -348,17 +334,6 @@ fn one_history(seed: u64) {
 
 #[test]
 fn simulated_histories_keep_the_promise() {
-    let from_env = |name| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match from_env("TENURE_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("TENURE_SIM_RUNS").unwrap_or(4),
-    };
-    for seed in seeds {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| one_history(seed))) {
-            eprintln!(
-                "replay: TENURE_SIM_SEED={seed} cargo test --all-features --test raft simulated"
-            );
-            resume_unwind(cause);
-        }
-    }
+    let command = "cargo test --all-features --test raft simulated";
+    play(4, command, one_history);
 }

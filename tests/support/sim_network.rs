@@ -7,11 +7,16 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::peers::sockets::{Listener, Network, Stream};
 use tenure::time::{Clock, Moment, UnixMs, within};
+use turmoil::Sim;
+
+/// The longest that a packet is under way.
+pub const LATENCY: Duration = Duration::from_millis(20);
 
 /// Follows the time of the simulation, as timers there do.
 #[derive(Debug)]
@@ -80,5 +85,49 @@ impl SimTcp {
     /// It is back.
     pub fn comes(&self, host: &str) {
         self.down.lock().unwrap().remove(host);
+    }
+
+    /// Its process is killed.
+    pub fn crash(&self, sim: &mut Sim<'_>, host: &str) {
+        self.goes(host);
+        sim.crash(host);
+    }
+
+    /// It is started again.
+    pub fn bounce(&self, sim: &mut Sim<'_>, host: &str) {
+        sim.bounce(host);
+        self.comes(host);
+    }
+}
+
+/// A simulation whose time goes on by `tick`.
+pub fn simulation(seed: u64, tick: Duration) -> Sim<'static> {
+    // The pauses between two attempts are drawn on this thread.
+    fastrand::seed(seed);
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(Duration::from_secs(3600))
+        .tick_duration(tick)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(LATENCY)
+        .tcp_capacity(1024)
+        .repair_rate(0.2)
+        .enable_random_order()
+        .build()
+}
+
+/// Plays so many seeds, or what `TENURE_SIM_SEED` and `TENURE_SIM_RUNS` ask for; says how to
+/// play again what goes wrong.
+pub fn play(runs: u64, command: &str, one_history: impl Fn(u64)) {
+    let from_env = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let seeds = match from_env("TENURE_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_env("TENURE_SIM_RUNS").unwrap_or(runs),
+    };
+    for seed in seeds {
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| one_history(seed))) {
+            eprintln!("replay: TENURE_SIM_SEED={seed} {command}");
+            resume_unwind(cause);
+        }
     }
 }
