@@ -3,15 +3,17 @@
 //! Each change is on disk when it is told done. The file is checked as a whole when it is
 //! opened; a member whose file is damaged does not take part, for it may have voted.
 
+use std::fs;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use redb::backends::InMemoryBackend;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-    WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
+    StorageBackend as _, TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -91,6 +93,14 @@ fn io_error(error: impl Into<redb::Error>) -> io::Error {
     }
 }
 
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true);
+    builder
+}
+
 fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     serde_json::from_slice(bytes).map_err(io::Error::from)
 }
@@ -118,47 +128,71 @@ impl Disk {
         if !path.exists() && !may_be_missing {
             return Err(DiskError::Missing(path));
         }
-        let disk = Self::opened(&path, &identity.disk).map_err(unusable)?;
-        let found: Option<DiskId> = disk.note(DISK).map_err(unusable)?;
-        if found.as_ref() != Some(&identity.disk) {
-            return Err(DiskError::OfAnother {
-                found: found.map_or_else(|| "nobody".to_owned(), |disk| disk.short()),
-                expected: identity.disk.short(),
-                path,
-            });
+        if path.exists() {
+            Self::copied(&path)
+                .map_err(unusable)?
+                .judge(&path, identity)?;
         }
-        // Everything is read once: what cannot be read now is no surprise later.
-        disk.read_all().map_err(unusable)?;
+        let disk = Self::opened(&path, &identity.disk).map_err(unusable)?;
+        disk.judge(&path, identity)?;
         if let Some(first_start) = first_start {
             first_start.over().map_err(unusable)?;
         }
         Ok(disk)
     }
 
+    /// The file as it is, in memory. redb repairs what it opens before it says whether that can
+    /// be relied on: so this is judged first, and a file that is refused stays as it was found.
+    fn copied(path: &Path) -> io::Result<Self> {
+        let bytes = fs::read(path)?;
+        if bytes.is_empty() {
+            return Err(io::Error::other("it is empty"));
+        }
+        let copy = InMemoryBackend::new();
+        let copied = copy
+            .set_len(bytes.len() as u64)
+            .and_then(|()| copy.write(0, &bytes));
+        copied.map_err(io::Error::other)?;
+        Self::of(builder().create_with_backend(copy))
+    }
+
     fn opened(path: &Path, owner: &DiskId) -> io::Result<Self> {
-        let mut builder = Builder::new();
-        builder
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true);
-        let fresh = !path.exists();
-        let database = if fresh {
-            builder.create(path)
-        } else {
+        if path.exists() {
             // An empty file would be made a database by `create`, and pass for a blank disk.
-            builder.open(path)
-        };
-        let disk = Self {
+            return Self::of(builder().open(path));
+        }
+        let disk = Self::of(builder().create(path))?;
+        disk.write(|write| {
+            write.open_table(LOG).map_err(io_error)?;
+            put(write, DISK, owner)
+        })?;
+        Ok(disk)
+    }
+
+    fn of(database: Result<Database, DatabaseError>) -> io::Result<Self> {
+        Ok(Self {
             database: Arc::new(database.map_err(io_error)?),
             grown: Arc::default(),
             committed: Arc::default(),
+        })
+    }
+
+    /// Whether it is this member's, and whole: everything is read once, and what cannot be read
+    /// now is no surprise later.
+    fn judge(&self, path: &Path, identity: &Identity) -> Result<(), DiskError> {
+        let unusable = |error: io::Error| DiskError::Unusable {
+            path: path.to_owned(),
+            reason: error.to_string(),
         };
-        if fresh {
-            disk.write(|write| {
-                write.open_table(LOG).map_err(io_error)?;
-                put(write, DISK, owner)
-            })?;
+        let found: Option<DiskId> = self.note(DISK).map_err(unusable)?;
+        if found.as_ref() != Some(&identity.disk) {
+            return Err(DiskError::OfAnother {
+                path: path.to_owned(),
+                found: found.map_or_else(|| "nobody".to_owned(), |disk| disk.short()),
+                expected: identity.disk.short(),
+            });
         }
-        Ok(disk)
+        self.read_all().map_err(unusable)
     }
 
     fn read_all(&self) -> io::Result<()> {

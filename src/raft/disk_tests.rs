@@ -187,6 +187,8 @@ fn no_damage_passes_for_an_older_state() {
                 refused += 1;
                 let said = error.to_string();
                 assert!(said.contains("raft.redb"), "{said}");
+                // Whoever restores it finds what there was.
+                assert!(fs::read(&path).unwrap() == bytes, "{what} was written to");
             }
         }
     }
