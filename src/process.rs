@@ -37,7 +37,7 @@ use crate::bearer::TokenFile;
 use crate::child::Running;
 use crate::config::{Config, Problem, Target};
 use crate::exit::{Exit, refuse};
-use crate::lease::{Profile, SessionId};
+use crate::lease::{NodeId, Profile, SessionId};
 use crate::memory::{Memory, MemoryError, StateDir};
 use crate::sidecar::{Options, Sidecar, StartError};
 use crate::systemd::{ServiceManager, watchdog};
@@ -146,22 +146,7 @@ impl Prepared {
         } = self;
         let Addresses { api, probes, id } = addresses;
         let manager = ServiceManager::of_environment();
-        let options = Options {
-            elections: config.elections.clone(),
-            profile: Profile {
-                node: id.clone(),
-                url: config.url.clone(),
-                metadata: Vec::new(),
-            },
-            timing: config.timing,
-            state_dir: config.state_dir.clone(),
-            drain: config.drains().then_some(config.drain_timeout),
-            priority: config.priority,
-            has_health: config.app_health.is_some(),
-            // Twice in the time that systemd waits: one may be late.
-            heartbeat: manager.as_ref().and(watchdog()).map(|span| span / 2),
-            clock,
-        };
+        let options = options(config, id.clone(), clock, manager.is_some());
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => return refuse(&[Problem::new(format!("no signals: {error}"))]),
@@ -234,6 +219,25 @@ impl Prepared {
         // Bounded by the listener's own goodbye.
         let _ = tokio::task::spawn_blocking(move || served.join()).await;
         exit
+    }
+}
+
+fn options(config: &Config, id: NodeId, clock: Arc<dyn Clock>, managed: bool) -> Options {
+    Options {
+        elections: config.elections.clone(),
+        profile: Profile {
+            node: id,
+            url: config.url.clone(),
+            metadata: Vec::new(),
+        },
+        timing: config.timing,
+        state_dir: config.state_dir.clone(),
+        drain: config.drains().then_some(config.drain_timeout),
+        priority: config.priority,
+        has_health: config.app_health.is_some(),
+        // Twice in the time that systemd waits: one may be late.
+        heartbeat: watchdog().filter(|_| managed).map(|span| span / 2),
+        clock,
     }
 }
 

@@ -8,9 +8,9 @@
 //!   quorum_sim histories` runs more and longer ones; `TENURE_QUORUM_FIRST` is the first seed.
 //!
 //! # Layout
-//! `plan` draws a history's shape from its seed · `world` is the event loop and the
-//! network · `member` a process: the core, its disk and its sidecar's `client` · `faults`
-//! what goes wrong · `invariants` judge, one a file · `mutants` the planted bugs that they
+//! `plan` draws a history's shape from its seed · `world` is the event loop · `outputs`
+//! what a core's do · `network` what becomes of a message · `member` a process: the core, its
+//! disk and its sidecar's `client` · `faults` what goes wrong · `report` what it all came to · `invariants` judge, one a file · `mutants` the planted bugs that they
 //! must catch · `pace` how long elections take.
 #![cfg(feature = "quorum")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -27,12 +27,18 @@ mod invariants;
 mod member;
 #[path = "quorum_sim/mutants.rs"]
 mod mutants;
+#[path = "quorum_sim/network.rs"]
+mod network;
+#[path = "quorum_sim/outputs.rs"]
+mod outputs;
 #[path = "quorum_sim/pace.rs"]
 mod pace;
 #[path = "quorum_sim/plan.rs"]
 mod plan;
 #[path = "sim/queue.rs"]
 mod queue;
+#[path = "quorum_sim/report.rs"]
+mod report;
 #[path = "quorum_sim/world.rs"]
 mod world;
 
@@ -40,8 +46,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use plan::Plan;
+use report::Report;
 use tenure::quorum::Flaw;
-use world::{Report, World};
+use world::World;
 
 /// Histories of one default run: a few seconds in a debug build on two cores.
 const DEFAULT_RUNS: u64 = 90;

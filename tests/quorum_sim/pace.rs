@@ -4,7 +4,8 @@ use tenure::quorum::Algorithm;
 
 use crate::clock::{MS, TrueNs};
 use crate::plan::{Fault, FaultKind, Plan, SECOND};
-use crate::world::{Event, Report, World};
+use crate::report::Report;
+use crate::world::{Event, World};
 
 fn median(mut spans: Vec<TrueNs>) -> f64 {
     spans.sort_unstable();

@@ -1,22 +1,20 @@
-//! The event loop and the network: one queue of events in true time, everything drawn
-//! from one seed.
+//! The event loop: one queue of events in true time, everything drawn from one seed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tenure::lease::{Acquired, SessionId};
+use tenure::lease::SessionId;
 use tenure::peers::{DiskId, MemberId};
-use tenure::quorum::{
-    Answer, Envelope, Flaw, Input, Output, QuorumLease, Settings, Start, Ticket, Warning,
-};
+use tenure::quorum::{Envelope, Flaw, Input, QuorumLease, Settings, Start};
 use tenure::time::Moment;
 
-use crate::client::{Client, Noted};
+use crate::client::Client;
 use crate::clock::{MS, TrueNs};
 use crate::invariants::{Checkpoints, Epochs, Exclusion, Liveness, Verdict};
 use crate::member::{Disk, Member, Running};
 use crate::plan::Plan;
 use crate::queue::Queue;
+use crate::report::Report;
 
 const TRACE_LINES: usize = 150;
 
@@ -38,55 +36,6 @@ pub enum Event {
     End,
 }
 
-/// What one history came to.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub violation: Option<String>,
-    pub trace: Vec<String>,
-    pub steps: u64,
-    pub messages: u64,
-    pub tenures: u64,
-    pub writes: u64,
-    pub joined: u64,
-    pub simulated: Duration,
-    /// From the last fault to a leader, of each history.
-    pub recovery_ms: Vec<u64>,
-    /// When each tenure began.
-    pub began: Vec<TrueNs>,
-}
-
-impl Report {
-    pub fn add(&mut self, other: &Self) {
-        self.steps += other.steps;
-        self.messages += other.messages;
-        self.tenures += other.tenures;
-        self.writes += other.writes;
-        self.joined += other.joined;
-        self.simulated += other.simulated;
-        self.recovery_ms.extend(&other.recovery_ms);
-    }
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut recovery = self.recovery_ms.clone();
-        recovery.sort_unstable();
-        write!(
-            f,
-            "{:.1} h simulated, {} steps, {} messages, {} tenures, {} writes, {} disks replaced, \
-             recovery after the last fault {} ms median, {} ms longest",
-            self.simulated.as_secs_f64() / 3600.0,
-            self.steps,
-            self.messages,
-            self.tenures,
-            self.writes,
-            self.joined,
-            recovery.get(recovery.len() / 2).unwrap_or(&0),
-            recovery.last().unwrap_or(&0),
-        )
-    }
-}
-
 pub struct World {
     pub plan: Plan,
     pub rng: fastrand::Rng,
@@ -97,10 +46,10 @@ pub struct World {
     pub parted_until: TrueNs,
     pub cut_links: BTreeMap<(usize, usize), TrueNs>,
     flaw: Option<Flaw>,
-    epochs: Epochs,
-    checkpoints: Checkpoints,
-    liveness: Liveness,
-    report: Report,
+    pub epochs: Epochs,
+    pub checkpoints: Checkpoints,
+    pub liveness: Liveness,
+    pub report: Report,
     sessions: u128,
     ended: bool,
     trace: Option<VecDeque<String>>,
@@ -198,7 +147,7 @@ impl World {
         }
     }
 
-    fn judge(&mut self, verdict: Verdict) {
+    pub fn judge(&mut self, verdict: Verdict) {
         if let Err(violation) = verdict {
             self.note(|| format!("VIOLATION: {violation}"));
             self.report.violation.get_or_insert(violation);
@@ -269,7 +218,7 @@ impl World {
         }
     }
 
-    fn local(&self, member: usize) -> Moment {
+    pub fn local(&self, member: usize) -> Moment {
         self.members[member].clock.at(self.now)
     }
 
@@ -335,102 +284,6 @@ impl World {
         self.plan_wakes(member);
     }
 
-    fn carry_out(&mut self, member: usize, out: Vec<Output>) {
-        let life = self.members[member].life;
-        for output in out {
-            match output {
-                Output::Persist(record) => {
-                    let calm = self.now >= self.plan.calm_from;
-                    if !calm && self.rng.u64(..1_000) < self.plan.crash_at_fsync {
-                        let after = self.now + self.rng.u64(MS..4_000 * MS);
-                        self.crash(member, after.min(self.plan.calm_from));
-                        return;
-                    }
-                    let disk = self.members[member].disk();
-                    let before = disk.record.as_ref().and_then(|record| record.known);
-                    let backwards = record.known < before;
-                    let known = record.known;
-                    disk.record = Some(*record);
-                    if backwards {
-                        let what = format!("epoch {before:?} on a disk became {known:?}");
-                        self.judge(Err(what));
-                    }
-                }
-                Output::Send { to, envelope } => self.post(member, to, *envelope),
-                Output::Answer { ticket, answer } => {
-                    self.note(|| format!("{member} answers {ticket}: {answer:?}"));
-                    self.answered(member, ticket, answer);
-                }
-                Output::Hint(hint) => {
-                    let now = self.local(member);
-                    if let Some(running) = &mut self.members[member].running {
-                        running.client.hint(now, &hint);
-                    }
-                }
-                Output::Warn(warning) => {
-                    self.note(|| format!("{member} warns: {warning}"));
-                    self.report.joined += u64::from(matches!(warning, Warning::Joined { .. }));
-                }
-            }
-            if self.members[member].life != life {
-                return;
-            }
-        }
-    }
-
-    fn answered(
-        &mut self,
-        member: usize,
-        ticket: Ticket,
-        answer: Result<Answer, tenure::lease::StoreError>,
-    ) {
-        let now = self.local(member);
-        let Some(running) = &mut self.members[member].running else {
-            return;
-        };
-        if let Ok(Answer::Acquired(Acquired::Won { epoch, .. })) = &answer {
-            let verdict = self.epochs.issued(*epoch, &running.client.session);
-            self.judge(verdict);
-        }
-        let Some(running) = &mut self.members[member].running else {
-            return;
-        };
-        match running.client.answer(now, &self.plan, ticket, answer) {
-            Noted::Nothing => {}
-            Noted::Leads(epoch, until) => {
-                let until = self.members[member].clock.when(until);
-                let began = self.exclusion.leader(self.now) != Some(member);
-                let verdict = self.exclusion.leads(member, epoch, self.now, until);
-                if self.plan.clocks_keep_bound {
-                    self.judge(verdict);
-                }
-                self.liveness.leads(self.now);
-                if began {
-                    self.report.began.push(self.now);
-                    self.note(|| format!("{member} LEADS under {epoch}"));
-                }
-            }
-            // The app takes its time, which ends with the lease.
-            Noted::Stops => {
-                let drain = u64::try_from(self.plan.ttl.as_nanos() / 10).unwrap();
-                self.exclusion.drains(member, self.now + drain);
-            }
-            Noted::Acknowledged(epoch, revision, bytes) => {
-                let verdict = self.checkpoints.acknowledge(
-                    epoch,
-                    revision,
-                    bytes,
-                    self.plan.clocks_keep_bound,
-                );
-                self.judge(verdict);
-            }
-            Noted::Read(asked, found, by) => {
-                let verdict = self.checkpoints.read(asked, found.as_ref(), by);
-                self.judge(verdict);
-            }
-        }
-    }
-
     fn client_wakes(&mut self, member: usize) {
         let now = self.local(member);
         let asked = self.checkpoints.asked();
@@ -484,53 +337,6 @@ impl World {
             running.client_wake = at;
             self.queue.push(at, Event::ClientWake(member, life));
         }
-    }
-
-    /// Loses, doubles and delays. What was sent before the calm arrives before its end.
-    fn post(&mut self, from: usize, to: MemberId, envelope: Envelope) {
-        let to = self
-            .members
-            .iter()
-            .position(|member| member.id == to)
-            .unwrap();
-        let parted =
-            self.now < self.parted_until && self.members[from].side != self.members[to].side;
-        let cut =
-            self.now < self.members[from].cut_out_until || self.now < self.members[to].cut_in_until;
-        let link = self.cut_links.get(&(from, to));
-        if parted || cut || link.is_some_and(|until| self.now < *until) {
-            return;
-        }
-        let envelope = self.over_the_wire(envelope);
-        let network = self.plan.network;
-        let calm = self.now >= self.plan.calm_from;
-        let twice = !calm && self.rng.u64(..1_000) < network.twice;
-        for _ in 0..1 + u64::from(twice) {
-            let mut delay = self.rng.u64(network.base / 10..=network.base);
-            if !calm {
-                if self.rng.u64(..1_000) < network.lost {
-                    continue;
-                }
-                if self.rng.u64(..1_000) < network.slow {
-                    delay += self.rng.u64(..=network.slow_up_to);
-                }
-                delay = delay.min((self.plan.calm_from - self.now).max(network.base));
-            }
-            let envelope = Box::new(envelope.clone());
-            self.queue
-                .push(self.now + delay, Event::Deliver { from, to, envelope });
-        }
-    }
-
-    /// Now and then a message goes through its JSON.
-    fn over_the_wire(&mut self, envelope: Envelope) -> Envelope {
-        if self.rng.u64(..64) > 0 {
-            return envelope;
-        }
-        let text = serde_json::to_string(&envelope).unwrap();
-        let read = serde_json::from_str(&text).unwrap();
-        assert_eq!(envelope, read, "{text}");
-        read
     }
 }
 
