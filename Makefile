@@ -37,7 +37,7 @@ demo-stop:
 # curl, haproxy and the rest: what the examples are written in and for. ip and iptables:
 # what cuts the links between members.
 programs:
-	@.ci/need cc redis-server faketime etcd etcdctl pip3 promtool
+	@.ci/need cc redis-server faketime etcd etcdctl pip3 promtool strace
 	@.ci/need curl python3 node postgres haproxy
 	@.ci/need chromedriver tmux systemd-analyze dpkg-deb strip fakeroot openssl
 	@.ci/need ip iptables

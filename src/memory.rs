@@ -110,8 +110,10 @@ impl StateDir {
 pub struct Memory {
     file: Option<(StateDir, PathBuf)>,
     now: Mutex<Remembered>,
-    /// What is on disk; held while writing, so that writes are in order.
+    /// What is on disk. Held for a moment only: the election's thread looks at it.
     durable: Arc<Mutex<Remembered>>,
+    /// Held while writing, so that writes are in order; a disk may take its time.
+    writing: Arc<Mutex<()>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,6 +146,7 @@ impl Memory {
             file,
             now: Mutex::new(remembered),
             durable: Arc::new(Mutex::new(remembered)),
+            writing: Arc::default(),
         })
     }
 
@@ -193,19 +196,20 @@ impl Memory {
 
     async fn save(&self) -> Result<(), MemoryError> {
         let goal = *lock(&self.now);
-        let durable = Arc::clone(&self.durable);
+        let (durable, writing) = (Arc::clone(&self.durable), Arc::clone(&self.writing));
         let Some((_, path)) = self.file.clone() else {
             *lock(&durable) = goal;
             return Ok(());
         };
         let path_of_error = path.clone();
         let write = move || {
-            let mut on_disk = lock(&durable);
-            let mut next = *on_disk;
+            let _in_order = lock(&writing);
+            let on_disk = *lock(&durable);
+            let mut next = on_disk;
             next.raise(goal);
-            if next != *on_disk {
+            if next != on_disk {
                 write_durably(&path, &next)?;
-                *on_disk = next;
+                *lock(&durable) = next;
             }
             Ok(())
         };
@@ -254,6 +258,28 @@ mod tests {
         let memory = Memory::load(Some(dir), &name).unwrap();
         assert_eq!(memory.epoch(), Some(epoch(7)));
         assert_eq!(memory.checkpoint(), "7.3".parse().ok());
+    }
+
+    #[test]
+    fn a_disk_that_takes_its_time_delays_nobody_who_need_not_write() {
+        let home = tempfile::tempdir().unwrap();
+        let name: ElectionName = "orders".parse().unwrap();
+        let dir = StateDir::open(home.path()).unwrap();
+        let memory = Arc::new(Memory::load(Some(dir), &name).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(memory.see_epoch(epoch(7))).unwrap();
+        // As a write that stands still holds it.
+        let stuck = Arc::clone(&memory.writing);
+        let _stuck = lock(&stuck);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let seen = runtime.block_on(memory.see_epoch(epoch(7)));
+            tell.send((seen.is_ok(), memory.epoch())).unwrap();
+        });
+        let bound = std::time::Duration::from_secs(20);
+        assert_eq!(told.recv_timeout(bound), Ok((true, Some(epoch(7)))));
     }
 
     #[test]

@@ -30,6 +30,8 @@ mod login;
 mod meddling;
 #[path = "etcd_store/refusals.rs"]
 mod refusals;
+#[path = "etcd_store/stalled_disk.rs"]
+mod stalled_disk;
 #[path = "etcd_store/tls.rs"]
 mod tls;
 

@@ -19,7 +19,9 @@
 //!
 //! # What it costs
 //! A leader sends one keep-alive a renewal, and reads the record along where anything
-//! in etcd has changed since: a keep-alive does not see that keys were deleted. A
+//! in etcd has changed since: a keep-alive does not see that keys were deleted. Before
+//! 3.4.31 and 3.5.13 it always reads it along: there a member that hangs on its disk answers
+//! keep-alives of leases that the others have ended (etcd#15247). A
 //! follower reads the record once a TTL and is woken by a watch. A handover is one
 //! transaction of the old leader, a lease and a transaction of the new one.
 //!

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use super::mutual;
 use super::tls::{self, TlsError, TlsFiles};
 use super::url::Login;
-use crate::time::pause;
+use crate::time::{pause, within};
 
 /// Between two looks at the files. A look is a read: it sees a file that was replaced,
 /// written over, or moved by a symbolic link, on every file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Whoever waits for a look connects with what is known after this.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// The files and the name that the configuration gives; each may be absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,11 +163,15 @@ struct Source {
 }
 
 /// Credentials that follow their files.
-pub(crate) struct Credentials {
-    source: Arc<Source>,
+pub(crate) struct Credentials(Arc<Kept>);
+
+struct Kept {
+    source: Source,
     newest: Mutex<Arc<Loaded>>,
     /// Why the newest files are not taken up, once that was told.
     told: Mutex<Option<CredentialsError>>,
+    /// Somebody reads the files.
+    looking: AtomicBool,
 }
 
 impl Credentials {
@@ -184,55 +191,40 @@ impl Credentials {
             speech,
         };
         let loaded = source.understood(source.read()?)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Kept {
             newest: Mutex::new(Arc::new(loaded)),
             told: Mutex::default(),
-            source: Arc::new(source),
-        })
+            looking: AtomicBool::new(false),
+            source,
+        })))
     }
 
     /// The newest that could be used.
     pub fn newest(&self) -> Arc<Loaded> {
-        let newest = self.newest.lock();
-        Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner))
+        self.0.newest()
     }
 
     /// Reads the files again where they have changed. What cannot be used is told in
-    /// the log and not taken up: a file may be half written.
+    /// the log and not taken up: a file may be half written. Where the file system hangs,
+    /// this does not: what is known goes on, and a read that ends later is taken up then.
     pub async fn look_again(&self) {
-        let (source, newest) = (Arc::clone(&self.source), self.newest());
-        let look = move || {
-            let read = source.read()?;
-            if read == newest.read {
-                return Ok(None);
-            }
-            source.understood(read).map(|fresh| Some(Arc::new(fresh)))
-        };
-        // On a thread of its own: a file system that hangs must not hang the election.
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(Some(fresh))) => {
-                *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-                self.tell(None);
-            }
-            Ok(Ok(None)) => self.tell(None),
-            Ok(Err(error)) => self.tell(Some(error)),
-            Err(_) => {}
+        if self.0.looking.swap(true, Ordering::AcqRel) {
+            return;
         }
-    }
-
-    /// Each trouble once: the files are looked at every second, and may stay as they are.
-    fn tell(&self, trouble: Option<CredentialsError>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = trouble.as_ref().filter(|_| *told != trouble) {
-            tracing::warn!(%error, "changed credentials are not taken up");
+        let kept = Arc::clone(&self.0);
+        let look = tokio::task::spawn_blocking(move || {
+            let _looking = Looking(&kept.looking);
+            kept.look()
+        });
+        if let Some(Ok(looked)) = within(LONGEST_LOOK, look).await {
+            self.0.tell(looked.err());
         }
-        *told = trouble;
     }
 
     /// Waits until there are newer ones than `used`. Never ends where there are no
     /// files.
     pub async fn newer_than(&self, used: &Arc<Loaded>) -> Arc<Loaded> {
-        let files = &self.source.files;
+        let files = &self.0.source.files;
         if files.password.is_none() && files.ca.is_none() && files.cert.is_none() {
             return std::future::pending().await;
         }
@@ -244,6 +236,41 @@ impl Credentials {
             pause(LOOK_EVERY).await;
             self.look_again().await;
         }
+    }
+}
+
+/// Over when it is dropped, also where the look panics.
+struct Looking<'a>(&'a AtomicBool);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Kept {
+    fn newest(&self) -> Arc<Loaded> {
+        let newest = self.newest.lock();
+        Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self) -> Result<(), CredentialsError> {
+        let read = self.source.read()?;
+        if read == self.newest().read {
+            return Ok(());
+        }
+        let fresh = Arc::new(self.source.understood(read)?);
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// Each trouble once: the files are looked at every second, and may stay as they are.
+    fn tell(&self, trouble: Option<CredentialsError>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = trouble.as_ref().filter(|_| *told != trouble) {
+            tracing::warn!(%error, "changed credentials are not taken up");
+        }
+        *told = trouble;
     }
 }
 

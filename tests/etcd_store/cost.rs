@@ -22,8 +22,9 @@ fn node(etcd: &Etcd, id: &str, timing: Timing) -> Node {
     })
 }
 
-/// A leader sends one keep-alive a renewal and nothing else; each follower reads the
-/// record once a TTL, and nothing else.
+/// A leader sends one keep-alive a renewal, and reads the record along, for this etcd may
+/// answer keep-alives without leading (etcd#15247); each follower reads the record once a
+/// TTL, and nothing else.
 #[tokio::test]
 async fn a_calm_election_costs_what_is_told() {
     const RENEWALS: u64 = 12;
@@ -86,16 +87,16 @@ async fn a_calm_election_costs_what_is_told() {
     assert!(writes.iter().all(|count| *count == 0), "{spent:?}");
     #[allow(clippy::cast_precision_loss)]
     let reads = *reads as f64;
-    let most = (ttls + 1.0) * 2.0;
+    #[allow(clippy::cast_precision_loss)]
+    let most = (ttls + 1.0) * 2.0 + (kept as f64);
     assert!(
         reads <= most,
-        "{reads} reads by two followers in {ttls:.1} TTLs"
+        "{reads} reads with {kept} renewals, by two followers in {ttls:.1} TTLs"
     );
     assert_eq!(leader.leads(), Some(epoch));
 }
 
-/// Where something else in etcd changes all the time, a renewal reads the record along:
-/// twice the requests, and not more.
+/// Twice the requests, and not more, also where something else in etcd changes all the time.
 #[tokio::test]
 async fn a_busy_etcd_costs_a_read_a_renewal() {
     let etcd = Etcd::single(Version::V3_5);
@@ -108,7 +109,7 @@ async fn a_busy_etcd_costs_a_read_a_renewal() {
         one.renew(&claim(1, epoch)).await.unwrap();
         one.renew(&claim(1, epoch)).await.unwrap();
     }
-    assert_eq!(etcd.handled(0, "Range") - before, 5);
+    assert_eq!(etcd.handled(0, "Range") - before, 10);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{TTL, bid, claim, election, next, store, store_with, until, win};
 /// Short enough that a member that hangs costs several calls within a lease.
 const QUICK: Duration = Duration::from_millis(600);
 
-fn raft_leader(etcd: &Etcd) -> usize {
+pub fn raft_leader(etcd: &Etcd) -> usize {
     let of = |at: usize| {
         let text = etcd.etcdctl(at, &["endpoint", "status", "-w", "json"]);
         let status: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -34,7 +34,7 @@ fn raft_leader(etcd: &Etcd) -> usize {
 }
 
 /// The address of all members, with that one first.
-fn url_with_first(etcd: &Etcd, first: usize) -> String {
+pub fn url_with_first(etcd: &Etcd, first: usize) -> String {
     let order = (0..etcd.len()).map(|at| (first + at) % etcd.len());
     let places: Vec<_> = order
         .map(|at| format!("127.0.0.1:{}", etcd.port(at)))
@@ -42,7 +42,7 @@ fn url_with_first(etcd: &Etcd, first: usize) -> String {
     format!("etcd://{}", places.join(","))
 }
 
-fn node(url: &str, id: &str, recorder: &Arc<Recorder>) -> Node {
+pub fn node(url: &str, id: &str, recorder: &Arc<Recorder>) -> Node {
     let ttl = Duration::from_secs(5);
     let timing = Timing::new(ttl, ttl / 5, QUICK, Duration::ZERO, Drift::ONE_PERCENT);
     Node::start(Start {

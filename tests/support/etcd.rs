@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use asked::http;
+pub use asked::put_at;
 
 #[path = "etcd_asked.rs"]
 mod asked;
@@ -327,9 +328,12 @@ impl Etcd {
         self.signal(at, Signal::CONT);
     }
 
+    pub fn process(&self, at: usize) -> u32 {
+        self.members[at].child.as_ref().expect("it runs").id()
+    }
+
     fn signal(&self, at: usize, signal: Signal) {
-        let id = self.members[at].child.as_ref().expect("it runs").id();
-        let id = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+        let id = Pid::from_raw(i32::try_from(self.process(at)).unwrap()).unwrap();
         kill_process(id, signal).unwrap();
     }
 

@@ -29,7 +29,9 @@ pub(super) struct Answered {
     /// In seconds; not above 0 where the lease is dead.
     pub ttl: i64,
     /// The store's revision when the member answered, where that says something: `None`
-    /// on a connection that is new, and may lead to a store that was set back.
+    /// on a connection that is new, and may lead to a store that was set back; and from an
+    /// etcd that answers keep-alives without asking whether it still leads (etcd#15247), for
+    /// one that hangs on its disk goes on saying that nothing has changed.
     pub revision: Option<i64>,
 }
 
@@ -54,7 +56,7 @@ impl Renewer {
             && let Ok(answer) = stream.keep_alive.again().await
         {
             self.put(stream);
-            return Ok(answered(&answer, true));
+            return Ok(answered(&answer, !live.ends_early));
         }
         // A stream that etcd ended, as when its members elected a leader, is no trouble.
         let (keep_alive, answer) = live.client.keep_alive(lease).await?;
@@ -82,10 +84,10 @@ impl Renewer {
     }
 }
 
-fn answered(answer: &LeaseResponse, known_connection: bool) -> Answered {
+fn answered(answer: &LeaseResponse, vouches: bool) -> Answered {
     let revision = answer.header.map(|header| header.revision);
     Answered {
         ttl: answer.ttl,
-        revision: revision.filter(|_| known_connection),
+        revision: revision.filter(|_| vouches),
     }
 }

@@ -193,8 +193,8 @@ impl Member {
                 store = %self.name,
                 version = %opened.version,
                 "this etcd has a known bug (etcd#15247): a member that hung while it led may end \
-                 a lease that lives; so after a change of its leader, a crash of ours costs one \
-                 TTL more. Update to 3.4.31, 3.5.13 or newer"
+                 a lease that lives, or prolong one that is over; so after a change of its leader a \
+                 crash of ours costs one TTL more, and each renewal reads along. Update to 3.4.31, 3.5.13 or newer"
             );
         }
         let live = Live {
