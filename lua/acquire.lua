@@ -102,6 +102,7 @@ local function grant(epoch)
 end
 
 if leader and leader.session ~= session and leader.epoch == math.max(known, floor) then
+  cut_to_ttl(record)
   return with_holder({'held', now}, record, ttl_ms)
 end
 

@@ -201,6 +201,17 @@ local function extend(state, now, ttl_ms, server)
   end
 end
 
+-- The key of a server whose clock was set back would outlive the lease by as much, and its
+-- holder may be gone. Nobody counts on it for longer than a TTL from now.
+local function cut_to_ttl(record)
+  local leader, state = record.leader, record.state
+  if state and state.epoch == leader.epoch and leader.left > state.ttl_ms then
+    local expires_ms = text_of(record.now + state.ttl_ms)
+    redis.call('HSET', KEYS[2], 'expires_ms', expires_ms)
+    redis.call('PEXPIREAT', KEYS[1], expires_ms)
+  end
+end
+
 -- Whether the lease in force is this epoch of this session.
 local function held_by(record, epoch, session)
   local leader = record.leader

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, channel};
 use tokio::task::JoinSet;
@@ -137,6 +138,7 @@ impl Sidecar {
             let count = prepared.len();
             Arc::new(heartbeat::Heart::new(count, every, options.clock.now()))
         });
+        let app_requests = Arc::new(Semaphore::new(calls::APP_REQUESTS));
         let mut loops = JoinSet::new();
         let mut elections = Vec::new();
         for (name, memory, session) in prepared {
@@ -149,6 +151,7 @@ impl Sidecar {
                 memory,
                 clock: Arc::clone(&options.clock),
                 metrics: Arc::new(Metrics::new(options.clock.now())),
+                app_requests: Arc::clone(&app_requests),
             };
             let pulse = heart.clone().map(|heart| driver::Pulse {
                 heart,

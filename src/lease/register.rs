@@ -131,6 +131,7 @@ impl Register {
             && holder.session != bid.session
             && Some(holder.epoch) == known.max(bid.floor)
         {
+            self.cut_to_ttl(present);
             let left = self.left(present).min(holder.ttl);
             return Ok(Acquired::Held { holder, left });
         }
@@ -283,6 +284,20 @@ impl Register {
         let over = |leader: &LeaderKey| leader.expires_ms < present.lease_ms;
         if self.leader.as_ref().is_some_and(over) {
             self.leader = None;
+        }
+    }
+
+    /// A server's clock that was set back would keep the lease by as much, and its holder may
+    /// be gone. Nobody counts on it for longer than a TTL from now.
+    fn cut_to_ttl(&mut self, present: Present<'_>) {
+        if let (Some(leader), Some(state)) = (&mut self.leader, &mut self.state)
+            && state.epoch == leader.epoch
+        {
+            let longest_ms = present.lease_ms.saturating_add(state.ttl_ms);
+            if leader.expires_ms > longest_ms {
+                leader.expires_ms = longest_ms;
+                state.expires_ms = longest_ms;
+            }
         }
     }
 

@@ -187,7 +187,12 @@ impl Machine {
             }
             Ok(Renewed::Lost(holder)) => {
                 self.store_answered(now, out);
-                self.revoked(now, holder, out);
+                if self.releasing.is_some() {
+                    // The own release may have come first: its answer tells what became of it.
+                    self.see_holder(holder.as_ref());
+                } else {
+                    self.revoked(now, holder, out);
+                }
             }
         }
     }
@@ -211,14 +216,18 @@ impl Machine {
         };
         let led = self.snapshot.role == Role::Leading;
         // Before the event, which tells of the term.
-        if let Some(holder) = &holder {
-            self.see(holder.epoch);
-        }
+        self.see_holder(holder.as_ref());
         let transition = self.snapshot.lose(now, Reason::Revoked);
         out.push(Action::Announce(transition));
         // Nobody holds it and nobody can before `ends_at`: the store forgot.
         self.former = (led && holder.is_none()).then_some(tenure);
         self.after_loss(now, tenure, out);
+    }
+
+    fn see_holder(&mut self, holder: Option<&Holder>) {
+        if let Some(holder) = holder {
+            self.see(holder.epoch);
+        }
     }
 
     pub(super) fn on_released(

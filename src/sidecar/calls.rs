@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::backend::Backend;
@@ -13,6 +14,11 @@ use crate::lease::{
 use crate::machine::{Action, CallId, Input};
 use crate::memory::Memory;
 use crate::time::{Clock, within};
+
+/// How many requests of apps are under way at the store at once. They share its connection
+/// with the renewals: a thousand answers of 64 KiB would hold those up, or make a Redis drop
+/// the connection (client-output-buffer-limit).
+pub(super) const APP_REQUESTS: usize = 16;
 
 /// Who asks, and whom.
 #[derive(Clone)]
@@ -25,6 +31,8 @@ pub(super) struct Caller {
     pub memory: Arc<Memory>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// A turn for each request of an app, of all elections.
+    pub app_requests: Arc<Semaphore>,
 }
 
 impl Caller {
@@ -126,6 +134,21 @@ impl Caller {
             .holder
             .take_if(|(holder, _)| holder.session == self.session);
         Ok(observed)
+    }
+
+    /// For an app, once it is its turn.
+    pub(super) async fn for_app<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let turn = within(self.timing.call_timeout(), self.app_requests.acquire());
+        match turn.await {
+            Some(Ok(_turn)) => self.bounded(work).await,
+            _ => Err(StoreError::Unavailable(format!(
+                "{APP_REQUESTS} requests for the store are under way already, and none has ended \
+                 in time: ask less often, or less at once"
+            ))),
+        }
     }
 
     /// What does not answer in time may have happened.

@@ -61,7 +61,7 @@ impl Election {
         // Taken before the store is asked: against what is remembered meanwhile, by a
         // write beside this read, an answer that is merely older would look like a loss.
         let remembered = caller.memory.checkpoint();
-        let read = caller.bounded(caller.backend.read_checkpoint()).await;
+        let read = caller.for_app(caller.backend.read_checkpoint()).await;
         match read.map_err(CheckpointError::Store)? {
             CheckpointRead::Present(checkpoint) => {
                 let stored = checkpoint.revision;
@@ -170,7 +170,7 @@ impl Election {
     /// A refusal with what the store holds, where it can be read.
     async fn stale(&self) -> CheckpointError {
         let caller = &self.shared().caller;
-        let observed = caller.bounded(caller.backend.observe()).await.ok();
+        let observed = caller.for_app(caller.backend.observe()).await.ok();
         let revision = match self.read_checkpoint().await {
             Ok(Some(checkpoint)) => Some(checkpoint.revision),
             Err(CheckpointError::Lost { stored, .. }) => stored,

@@ -272,7 +272,7 @@ impl Election {
 
     async fn ask_worth(&self, token: Epoch) -> Result<Validation, StoreError> {
         let caller = &self.shared.caller;
-        let observed = caller.bounded(caller.backend.observe()).await?;
+        let observed = caller.for_app(caller.backend.observe()).await?;
         if let Some(epoch) = observed.epoch {
             let seen = caller.memory.see_epoch(epoch).await;
             seen.map_err(|error| StoreError::Rejected(error.to_string()))?;

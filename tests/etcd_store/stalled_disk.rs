@@ -74,7 +74,7 @@ async fn a_member_that_leads_and_hangs_on_its_disk_prolongs_nothing() {
         let stall = Stall::of(etcd.process(hangs), Duration::from_secs(60));
         // A write that it must sync, and cannot: from then on it hears nobody.
         let port = etcd.port(other);
-        let write = std::thread::spawn(move || super::etcd_server::put_at(port, "x", "1"));
+        let write = std::thread::spawn(move || Etcd::put_at(port, "x", "1"));
         // The others elect, and end what nobody prolongs with them, within three TTLs. Until
         // then a leader has moved to another member, or leads no more.
         let begun = Instant::now();

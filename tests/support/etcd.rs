@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use asked::http;
-pub use asked::put_at;
 
 #[path = "etcd_asked.rs"]
 mod asked;

@@ -30,6 +30,12 @@ impl Etcd {
         self.ask("/v3/kv/put", &body);
     }
 
+    /// Puts one key by way of one member; whatever it answers, within 10 s.
+    pub fn put_at(port: u16, key: &str, value: &str) -> std::io::Result<String> {
+        let body = json!({ "key": STANDARD.encode(key), "value": STANDARD.encode(value) });
+        http(port, "POST", "/v3/kv/put", &body.to_string())
+    }
+
     pub fn delete(&self, key: &str) {
         self.ask(
             "/v3/kv/deleterange",
@@ -90,12 +96,6 @@ impl Etcd {
         };
         table.lines().skip(1).filter(to_us).count()
     }
-}
-
-/// Puts one key by way of one member; whatever it answers, within 10 s.
-pub fn put_at(port: u16, key: &str, value: &str) -> std::io::Result<String> {
-    let body = json!({ "key": STANDARD.encode(key), "value": STANDARD.encode(value) });
-    http(port, "POST", "/v3/kv/put", &body.to_string())
 }
 
 fn own_sockets() -> Vec<String> {

@@ -21,7 +21,7 @@ pub(super) fn least(topology: &Topology, database: u32, wait: u8) -> String {
     if database != 0 {
         rights += " +select";
     }
-    if wait > 0 {
+    if wait > 0 || *topology != Topology::Alone {
         rights += " +wait";
     }
     rights

@@ -61,27 +61,33 @@ impl Chart {
             }
         }
         let oldest = known.map_or(0, |chart| chart.number);
-        let mut troubles = Vec::new();
-        let mut newest: Option<Self> = None;
-        let asked = nodes
-            .into_iter()
-            .map(|node| async move { ask(access, &node).await });
+        let (mut troubles, mut told) = (Vec::new(), Vec::new());
+        let asked = nodes.into_iter().map(|node| async move {
+            let answer = ask(access, &node).await;
+            (node, answer)
+        });
         let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
-        while let Some(answer) = answers.next().await {
+        while let Some((node, answer)) = answers.next().await {
             match answer {
-                Ok(told) if told.sound && told.chart.number >= oldest => return Ok(told.chart),
-                Ok(told) => {
-                    let newer = |newest: &Self| newest.number < told.chart.number;
-                    if newest.as_ref().is_none_or(newer) {
-                        newest = Some(told.chart);
-                    }
-                }
+                Ok(Told { chart, sound: true }) if chart.number >= oldest => return Ok(chart),
+                Ok(answer) => told.push((node, answer)),
                 Err(error) => troubles.push(error),
             }
         }
-        newest
-            .filter(|chart| chart.number >= oldest)
-            .ok_or_else(|| nobody(access, &troubles))
+        Self::of_the_rest(known, told).ok_or_else(|| nobody(access, &troubles))
+    }
+
+    /// What to go by where no answer is both sound and up to date: the newest that is not
+    /// behind. Else one that is sound, where none of the masters that are known answers at
+    /// all: then another cluster is at the address, which began anew and counts from 1.
+    fn of_the_rest(known: Option<&Self>, told: Vec<(Endpoint, Told)>) -> Option<Self> {
+        let oldest = known.map_or(0, |chart| chart.number);
+        let masters = known.map_or_else(Vec::new, |chart| chart.slots.masters());
+        let begun_anew = told.iter().all(|(node, _)| !masters.contains(node));
+        let fits = |told: &Told| told.chart.number >= oldest || (begun_anew && told.sound);
+        let fitting = told.into_iter().filter(|(_, told)| fits(told));
+        let newest = fitting.max_by_key(|(_, told)| told.chart.number);
+        newest.map(|(_, told)| told.chart)
     }
 }
 
@@ -146,5 +152,34 @@ fn nobody(access: &Access, troubles: &[StoreError]) -> StoreError {
         Some(StoreError::Rejected(_)) => StoreError::Rejected(what),
         Some(_) => StoreError::Misconfigured(what),
         None => StoreError::Unavailable(what),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn chart(number: u64, master: &str) -> Chart {
+        let mut slots = SlotMap::default();
+        slots.moved(7, Endpoint::parse(master, 1).unwrap());
+        Chart { slots, number }
+    }
+
+    fn told(node: &str, number: u64, sound: bool) -> (Endpoint, Told) {
+        let chart = chart(number, node);
+        (Endpoint::parse(node, 1).unwrap(), Told { chart, sound })
+    }
+
+    #[test]
+    fn a_cluster_that_is_behind_is_followed_only_where_it_began_anew() {
+        let known = chart(9, "old:1");
+        let chosen = |told| Chart::of_the_rest(Some(&known), told).map(|chart| chart.number);
+        assert_eq!(chosen(vec![told("new:1", 3, true)]), Some(3));
+        assert_eq!(chosen(vec![told("new:1", 3, false)]), None);
+        let cut_off = vec![told("old:1", 8, true), told("new:1", 3, true)];
+        assert_eq!(chosen(cut_off), None, "a known master answers");
+        let broken = vec![told("old:1", 9, false), told("new:1", 3, true)];
+        assert_eq!(chosen(broken), Some(9), "some of the slots may be served");
     }
 }

@@ -6,7 +6,7 @@
 //! a request away or a connection is lost; in between the nodes' own words are
 //! followed (MOVED, ASK), so that a slot may move under a leader.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::access::Access;
+use super::acknowledged::Change;
 use super::chart::{Chart, Charted, LOOK_EVERY};
-use super::link::{Duty, Link};
+use super::link::{Duty, Link, Live};
 use super::route::Route;
 use super::slots::{redirected, slot_of};
 use super::supervisor::Kept;
@@ -81,6 +82,24 @@ impl Cluster {
         Arc::clone(&kept.link)
     }
 
+    /// The link to a node for such a change, connected.
+    async fn link_for(
+        self: &Arc<Self>,
+        node: &Endpoint,
+        change: Change,
+    ) -> Result<(Arc<Link>, Live), StoreError> {
+        if change.replicas(&self.access, 0) == 0 {
+            let link = self.link(node, Use::Commands);
+            let live = link.live().await?;
+            if change.replicas(&self.access, live.ensured) == 0 {
+                return Ok((link, live));
+            }
+        }
+        let link = self.link(node, Use::Waiting);
+        let live = link.live().await?;
+        Ok((link, live))
+    }
+
     fn new_link(self: &Arc<Self>, node: &Endpoint, purpose: Use) -> Link {
         let duty = match purpose {
             Use::Commands | Use::Waiting => Duty::Commands,
@@ -121,13 +140,7 @@ impl Cluster {
                 Some(told) => told,
                 None => (self.owner(slot).await?, false),
             };
-            let purpose = if asked.waits {
-                Use::Waiting
-            } else {
-                Use::Commands
-            };
-            let link = self.link(&node, purpose);
-            let live = link.live().await?;
+            let (link, live) = self.link_for(&node, asked.change).await?;
             let trouble = match asked.run(&link, &live, asking).await {
                 Ok(value) => return Ok(Answered { value, link, live }),
                 Err(trouble) => trouble,
@@ -216,8 +229,15 @@ impl Cluster {
         let Charted::Known(chart) = self.chart.borrow().clone() else {
             return;
         };
+        let heard: HashSet<Endpoint> = {
+            let links = self.links();
+            let hints = links.keys().filter(|(_, purpose)| *purpose == Use::Hints);
+            hints.map(|(node, _)| node.clone()).collect()
+        };
         let mut moves = Vec::new();
         self.topics().retain(|channel, placed| {
+            // Its node was gone for a while, and the link to it was given up.
+            placed.at = placed.at.take().filter(|at| heard.contains(at));
             let own = 1 + usize::from(placed.at.is_some());
             let held = Arc::strong_count(&placed.topic) > own || placed.topic.has_listeners();
             let wanted = held && placed.topic.has_listeners();
@@ -262,12 +282,14 @@ impl Cluster {
 
     async fn chart_on(self: Arc<Self>) {
         let mut told = None;
+        let mut failures = 0;
         loop {
             let known = match &*self.chart.borrow() {
                 Charted::Known(chart) => Some(chart.clone()),
                 _ => None,
             };
             let drawn = Chart::draw(&self.access, known.as_ref()).await;
+            failures = if drawn.is_err() { failures + 1 } else { 0 };
             if told.as_ref() != drawn.as_ref().err() {
                 told = drawn.as_ref().err().cloned();
                 if let Some(error) = &told {
@@ -287,7 +309,11 @@ impl Cluster {
                 // What is known may still do; whoever meets trouble asks again.
                 Err(_) => {}
             }
-            pause(LOOK_EVERY).await;
+            if failures > 0 {
+                // What was refused may have been rotated meanwhile.
+                self.access.credentials.look_again().await;
+            }
+            pause(LOOK_EVERY * (1 << failures.min(3))).await;
             self.look.notified().await;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
-use super::acknowledged::{self, Count};
+use super::acknowledged::{self, Change, Count};
 use super::link::Live;
 use super::reply::Reply;
 use super::scripts::{self, Keys, Named};
@@ -47,8 +47,9 @@ impl RedisElection {
         keys: &[&str],
         arguments: &Arguments<'_>,
     ) -> Result<Reply, StoreError> {
-        let answered = self.ask(script, keys, arguments, false).await?;
-        self.reply(script, answered)
+        let change = Change::Other;
+        let answered = self.ask(script, keys, arguments, change).await?;
+        self.reply(script, &answered)
     }
 
     async fn ask(
@@ -56,20 +57,20 @@ impl RedisElection {
         script: &Named,
         keys: &[&str],
         arguments: &Arguments<'_>,
-        waits: bool,
+        change: Change,
     ) -> Result<Answered, StoreError> {
         let asked = Asked {
             script,
             keys,
             channel: &self.keys.channel,
             arguments,
-            waits,
+            change,
         };
         self.ways.run(&asked).await
     }
 
-    fn reply(&self, script: &Named, answered: Answered) -> Result<Reply, StoreError> {
-        let reply = Reply::new(script.name, &self.keys.state, answered.value)?;
+    fn reply(&self, script: &Named, answered: &Answered) -> Result<Reply, StoreError> {
+        let reply = Reply::new(script.name, &self.keys.state, answered.value.clone())?;
         if let Some(time) = reply.server_time() {
             let now = self.ways.access().clock.now();
             self.server_clock.saw(now, time);
@@ -83,10 +84,6 @@ impl RedisElection {
 
     fn all_keys(&self) -> [&str; 3] {
         [&self.keys.leader, &self.keys.state, &self.keys.checkpoint]
-    }
-
-    fn waits(&self) -> bool {
-        self.ways.access().wait > 0
     }
 
     /// A hold lasts until no lease can be standing, on no server.
@@ -121,7 +118,7 @@ impl RedisElection {
             keys: &self.lease_keys(),
             channel: &self.keys.channel,
             arguments: &arguments,
-            waits: true,
+            change: Change::Other,
         };
         let told = count.tell(&to.live.name);
         match asked.run(&to.link, &to.live, false).await {
@@ -161,19 +158,16 @@ impl Backend for RedisElection {
         };
         let keys = self.lease_keys();
         let script = &scripts::ACQUIRE;
-        if !self.waits() {
-            return self.run(script, &keys, &arguments).await?.acquired();
-        }
-        let answered = self.ask(script, &keys, &arguments, true).await?;
-        let value = answered.value.clone();
-        let acquired = Reply::new(script.name, &self.keys.state, value)?.acquired()?;
+        let change = Change::Grant;
+        let answered = self.ask(script, &keys, &arguments, change).await?;
+        let acquired = self.reply(script, &answered)?.acquired()?;
         let Acquired::Won { epoch, .. } = acquired else {
             return Ok(acquired);
         };
-        let count = acknowledged::wait(&answered, begun).await?;
-        if count.is_enough() {
+        let count = acknowledged::wait(change, &answered, begun).await?;
+        let Some(count) = count.filter(|count| !count.is_enough()) else {
             return Ok(acquired);
-        }
+        };
         let claim = Claim {
             epoch,
             session: bid.session.clone(),
@@ -261,19 +255,16 @@ impl Backend for RedisElection {
         };
         let keys = self.all_keys();
         let script = &scripts::WRITE_CHECKPOINT;
-        if !self.waits() {
-            return self.run(script, &keys, &arguments).await?.written();
-        }
-        let answered = self.ask(script, &keys, &arguments, true).await?;
-        let value = answered.value.clone();
-        let written = Reply::new(script.name, &self.keys.state, value)?.written()?;
+        let change = Change::Checkpoint;
+        let answered = self.ask(script, &keys, &arguments, change).await?;
+        let written = self.reply(script, &answered)?.written()?;
         if !matches!(written, CheckpointWritten::Written(_)) {
             return Ok(written);
         }
-        let count = acknowledged::wait(&answered, begun).await?;
-        if count.is_enough() {
+        let count = acknowledged::wait(change, &answered, begun).await?;
+        let Some(count) = count.filter(|count| !count.is_enough()) else {
             return Ok(written);
-        }
+        };
         Err(StoreError::Indeterminate(format!(
             "the checkpoint is written and a failover may lose it: {}",
             count.tell(&answered.live.name)

@@ -7,7 +7,8 @@ use super::target::Topology;
 use crate::backend::{Answer, Guarantees, Scope};
 
 const REMEMBERED: &str = "every candidate remembers its epochs (--state-dir)";
-const FAILOVER: &str = "there is no failover, or min-replicas-to-write is the number of replicas";
+const FAILOVER: &str =
+    "there is no failover, or it is Redis 7 and min-replicas-to-write is the number of replicas";
 
 pub(super) fn of(access: &Access) -> Guarantees {
     let alone = Guarantees {

@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub name: Arc<str>,
     /// Its hints belong to a slot.
     pub sharded: bool,
+    /// How many replicas it must have to take writes, as its own setting ensures.
+    pub ensured: u8,
 }
 
 impl Live {

@@ -8,7 +8,7 @@
 //! That holds where the promoted replica was one of those that the old master needs:
 //! an old master that is cut off together with enough *other* replicas goes on. So
 //! the setting promises something without a condition only where it names every
-//! replica there is.
+//! replica there is, and from Redis 7 on: older ones let a script write whatever is set.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use super::server::{Expected, Facts};
 
 /// What Redis has where nobody set it.
 const USUAL_LAG: Duration = Duration::from_secs(10);
+/// The first version that refuses the writes of a script for want of replicas (seen: 6.2.5
+/// grants and renews without any, 7.0 answers NOREPLICAS).
+const HEEDED_BY_SCRIPTS: (u32, u32) = (7, 0);
 /// A replica's last sign of life is kept in whole seconds, so that it may be a second
 /// older than it looks, and is looked at once a second.
 const STEPS: Duration = Duration::from_secs(2);
@@ -30,6 +33,8 @@ pub(super) struct Replication {
     pub replicas: u64,
     /// `min-replicas-to-write`; 0 is off.
     pub needed: u64,
+    /// This version lets scripts write all the same.
+    pub ignored: bool,
     /// `min-replicas-max-lag`.
     pub lag: Duration,
 }
@@ -41,6 +46,7 @@ impl Replication {
         connection: &mut MultiplexedConnection,
         facts: &Facts,
         expected: Expected,
+        version: (u32, u32),
     ) -> Self {
         if !expected.is_replicated() {
             return Self::default();
@@ -50,6 +56,7 @@ impl Replication {
         let mut told = Self {
             replicas: number("connected_slaves").unwrap_or(0),
             needed: u64::from(on),
+            ignored: version < HEEDED_BY_SCRIPTS,
             lag: USUAL_LAG,
         };
         if let Some(lag) = setting(connection, "min-replicas-max-lag").await {
@@ -62,11 +69,16 @@ impl Replication {
         told
     }
 
+    /// How many replicas must be there for a write to be taken; 0 where that is not sure.
+    pub(super) fn ensured(&self) -> u64 {
+        if self.ignored { 0 } else { self.needed }
+    }
+
     /// By how much a hold must be longer than a lease: until an old master surely
     /// takes no renewal any more. The server's clock may be off by as much as the
     /// widest drift that can be configured.
     pub(super) fn grace(&self) -> Duration {
-        if self.needed == 0 {
+        if self.ensured() == 0 {
             return Duration::ZERO;
         }
         self.lag + self.lag / 10 + STEPS
@@ -74,6 +86,14 @@ impl Replication {
 
     /// What somebody should change; `None` where a failover is covered.
     pub(super) fn advice(&self) -> Option<String> {
+        if self.ignored {
+            return Some(
+                "an old master that is cut off during a failover goes on taking renewals, so that \
+                 two nodes may lead for a while and only the fencing token tells them apart: this \
+                 Redis lets scripts write whatever min-replicas-to-write says; update to Redis 7"
+                    .to_owned(),
+            );
+        }
         if self.needed == 0 {
             let enough = self.replicas.max(1);
             return Some(format!(
@@ -113,6 +133,7 @@ mod tests {
         let told = |needed, replicas| Replication {
             replicas,
             needed,
+            ignored: false,
             lag: Duration::from_secs(10),
         };
         assert_eq!(told(0, 2).grace(), Duration::ZERO);
@@ -123,5 +144,20 @@ mod tests {
         assert!(advice(1, 2).contains("together with a replica"));
         assert_eq!(told(1, 1).advice(), None);
         assert_eq!(told(2, 1).advice(), None);
+    }
+
+    #[test]
+    fn what_scripts_ignore_promises_nothing() {
+        let told = Replication {
+            ignored: true,
+            ..Replication {
+                replicas: 1,
+                needed: 1,
+                ignored: false,
+                lag: Duration::from_secs(10),
+            }
+        };
+        assert_eq!((told.ensured(), told.grace()), (0, Duration::ZERO));
+        assert!(told.advice().is_some_and(|text| text.contains("Redis 7")));
     }
 }

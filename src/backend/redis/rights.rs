@@ -47,7 +47,22 @@ const HINTS: &str = "followers wait for timers instead of being woken";
 const SPEED: &str = "each first use of a script costs a millisecond more";
 const LAG: &str = "min-replicas-max-lag is taken to be the usual 10 s";
 
-fn needed(access: &Access, election: &ElectionName, duty: Duty, sharded: bool) -> Vec<Needed> {
+/// What a connection's user does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct User {
+    pub duty: Duty,
+    /// Hints belong to a slot.
+    pub sharded: bool,
+    /// Replicas are waited for.
+    pub waits: bool,
+}
+
+fn needed(access: &Access, election: &ElectionName, user: User) -> Vec<Needed> {
+    let User {
+        duty,
+        sharded,
+        waits,
+    } = user;
     let keys = Keys::of(election);
     let must = |command: &str, on: &str, rest: &str| Needed::new(command, on, rest, None);
     let (subscribe, unsubscribe, publish) = if sharded && access.is_cluster() {
@@ -92,7 +107,7 @@ fn needed(access: &Access, election: &ElectionName, duty: Duty, sharded: bool) -
         all.push(must("CLUSTER SLOTS", "", ""));
         all.push(must("CLUSTER INFO", "", ""));
     }
-    if access.wait > 0 {
+    if waits {
         all.push(must("WAIT", "", "1 1"));
     }
     all
@@ -107,12 +122,11 @@ pub(super) async fn check(
     access: &Access,
     connection: &MultiplexedConnection,
     name: &str,
-    duty: Duty,
-    sharded: bool,
+    user: User,
 ) -> Result<(), StoreError> {
     let (mut lacking, mut missed) = (Vec::new(), Vec::new());
     for election in access.elections() {
-        let needed = needed(access, &election, duty, sharded);
+        let needed = needed(access, &election, user);
         for at in refused(access, connection.clone(), &needed, name).await? {
             let Some(refused) = at.checked_sub(1).and_then(|at| needed.get(at)) else {
                 continue;

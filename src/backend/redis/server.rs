@@ -67,7 +67,7 @@ pub(super) async fn check(
              server answers, so use a Redis that does"
         ))
     })?;
-    let replication = Replication::of(connection, &facts, target.expected).await;
+    let replication = Replication::of(connection, &facts, target.expected, number).await;
     Ok(Server {
         run_id: run_id.to_owned(),
         sharded: number >= SHARDED,

@@ -121,7 +121,12 @@ async fn connect(
     let sharded = opened.server.sharded;
     if sharded {
         let name = access.name_of(&endpoint, expected);
-        rights::check(access, &opened.connection, &name, link.duty, sharded).await?;
+        let user = rights::User {
+            duty: link.duty,
+            sharded,
+            waits: access.wait > 0 || opened.server.replication.ensured() > 0,
+        };
+        rights::check(access, &opened.connection, &name, user).await?;
     }
     Ok(Connected {
         opened,
@@ -241,6 +246,7 @@ fn live_of(link: &Link, connected: &Connected) -> Live {
         run_id: server.run_id.as_str().into(),
         name: name.into(),
         sharded: link.access.is_cluster() && server.sharded,
+        ensured: u8::try_from(server.replication.ensured()).unwrap_or(u8::MAX),
     }
 }
 

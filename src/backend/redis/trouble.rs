@@ -65,6 +65,7 @@ fn server_code(error: &RedisError) -> Option<&str> {
 
 /// Judges an error that Redis answered: `-CODE detail`.
 pub(super) fn refused(code: &str, detail: &str, address: &str) -> Trouble {
+    let (code, detail) = wrapped(code, detail).unwrap_or((code, detail));
     let turn = match code {
         "MOVED" => Some(Turn::Moved(detail.to_owned())),
         "ASK" => Some(Turn::Ask(detail.to_owned())),
@@ -108,6 +109,16 @@ pub(super) fn refused(code: &str, detail: &str, address: &str) -> Trouble {
         _ => (unknown(code, detail, address), false),
     };
     Trouble { error, cut, turn }
+}
+
+/// Redis before 7 wraps what refused a command of a script: `-ERR Error running script (call
+/// to f_…): @user_script: 7: -READONLY You can't write …`.
+fn wrapped<'a>(code: &str, detail: &'a str) -> Option<(&'a str, &'a str)> {
+    let of_script = detail.starts_with("Error running script") && code == "ERR";
+    let (_, refusal) = detail.split_once(": -").filter(|_| of_script)?;
+    let (code, detail) = refusal.split_once(' ')?;
+    let is_code = code.bytes().all(|byte| byte.is_ascii_uppercase());
+    (is_code && code != "ERR").then_some((code, detail))
 }
 
 /// Refusals that end by themselves. Where the server is no longer the writable one,
@@ -228,6 +239,21 @@ mod tests {
                 .error
                 .may_have_happened()
         );
+    }
+
+    #[test]
+    fn what_an_older_redis_wraps_is_told_as_what_it_is() {
+        let of = |inner: &str| {
+            let detail = format!("Error running script (call to f_ab): @user_script: 195: {inner}");
+            refused("ERR", &detail, "a")
+        };
+        let demoted = of("-READONLY You can't write against a read only replica.");
+        assert!(demoted.cut && !demoted.error.may_have_happened());
+        let full = of("-OOM command not allowed when used memory > 'maxmemory'.");
+        assert!(full.error.to_string().contains("maxmemory"), "{full:?}");
+        for unforeseen in ["attempt to index a nil value", "-WHATEVER it is"] {
+            assert!(of(unforeseen).error.may_have_happened(), "{unforeseen}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The ways to the server that has an election's keys: one link, or one to each node
 //! of a cluster.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use redis::Value;
 
 use super::access::Access;
+use super::acknowledged::Change;
 use super::cluster::{Charting, Cluster};
 use super::link::{Duty, Link, Live, Request};
 use super::route::Route;
@@ -26,8 +27,8 @@ pub(super) struct Asked<'a> {
     /// The election's channel; its slot is that of the keys.
     pub channel: &'a str,
     pub arguments: &'a Arguments<'a>,
-    /// Over the connection on which replicas are waited for.
-    pub waits: bool,
+    /// What may have to be acknowledged by replicas.
+    pub change: Change,
 }
 
 /// An answer, and where it came from.
@@ -72,9 +73,40 @@ pub(super) enum Ways {
 pub(super) struct One {
     access: Arc<Access>,
     main: Kept,
-    /// Where replicas are waited for: WAIT holds up whatever comes after it.
-    waiting: Option<Kept>,
+    /// Where replicas are waited for: WAIT holds up whatever comes after it. Made when it is
+    /// first needed.
+    waiting: OnceLock<Kept>,
+    sentinels: Option<Arc<Sentinels>>,
     _listeners: Option<Listeners>,
+}
+
+impl One {
+    fn kept(access: &Arc<Access>, sentinels: Option<&Arc<Sentinels>>, duty: Duty) -> Kept {
+        let route = match sentinels {
+            Some(sentinels) => Route::Master(Arc::clone(sentinels)),
+            None => Route::Alone,
+        };
+        Kept::new(Link::new(Arc::clone(access), route, duty, || {}))
+    }
+
+    fn waiting(&self) -> Arc<Link> {
+        let make = || Self::kept(&self.access, self.sentinels.as_ref(), Duty::Commands);
+        Arc::clone(&self.waiting.get_or_init(make).link)
+    }
+
+    /// The link for such a change, connected.
+    async fn link_for(&self, change: Change) -> Result<(Arc<Link>, Live), StoreError> {
+        if change.replicas(&self.access, 0) == 0 {
+            let main = Arc::clone(&self.main.link);
+            let live = main.live().await?;
+            if change.replicas(&self.access, live.ensured) == 0 {
+                return Ok((main, live));
+            }
+        }
+        let waiting = self.waiting();
+        let live = waiting.live().await?;
+        Ok((waiting, live))
+    }
 }
 
 impl Ways {
@@ -93,19 +125,17 @@ impl Ways {
                 Some(Arc::new(Sentinels::new(Arc::clone(&access), master)))
             }
         };
-        let kept = |duty| {
-            let route = match &sentinels {
-                Some(sentinels) => Route::Master(Arc::clone(sentinels)),
-                None => Route::Alone,
-            };
-            Kept::new(Link::new(Arc::clone(&access), route, duty, || {}))
-        };
-        Self::One(One {
-            main: kept(Duty::All),
-            waiting: (access.wait > 0).then(|| kept(Duty::Commands)),
+        let one = One {
+            main: One::kept(&access, sentinels.as_ref(), Duty::All),
+            waiting: OnceLock::new(),
             _listeners: sentinels.as_ref().map(Sentinels::listen),
+            sentinels,
             access,
-        })
+        };
+        if one.access.wait > 0 {
+            one.waiting();
+        }
+        Self::One(one)
     }
 
     pub(super) fn access(&self) -> &Arc<Access> {
@@ -121,12 +151,7 @@ impl Ways {
             Self::One(one) => one,
             Self::Many { cluster, .. } => return cluster.run(asked).await,
         };
-        let kept = match &one.waiting {
-            Some(waiting) if asked.waits => waiting,
-            _ => &one.main,
-        };
-        let link = Arc::clone(&kept.link);
-        let live = link.live().await?;
+        let (link, live) = one.link_for(asked.change).await?;
         let value = asked.run(&link, &live, false).await;
         let value = value.map_err(|trouble| trouble.error)?;
         Ok(Answered { value, link, live })
