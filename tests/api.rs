@@ -32,6 +32,8 @@ mod listeners;
 mod metrics;
 #[path = "api/page.rs"]
 mod page;
+#[path = "api/readers.rs"]
+mod readers;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/token.rs"]

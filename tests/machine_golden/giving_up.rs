@@ -1,6 +1,6 @@
 //! Leadership is given up.
 
-use tenure::lease::{Hint, Released};
+use tenure::lease::{Hint, Released, Renewed};
 use tenure::machine::Input;
 
 use super::transcript::*;
@@ -58,6 +58,29 @@ fn release_stays_unresolved() {
         .wake()
         .step(560, Input::Released(call(4), Err(uncertain())))
         .wake()
+        .check();
+}
+
+#[test]
+fn renewal_crosses_the_release() {
+    let mut t = Transcript::new(
+        "renewal_crosses_release",
+        false,
+        None,
+        "A renewal finds the lease gone, for the own release came first: a release, no loss.",
+    );
+    t.step(0, Input::Wake)
+        .step(10, Input::Acquired(call(1), won(7)))
+        .wake()
+        .step(
+            310,
+            Input::StepDown {
+                cooldown: ms(0),
+                to: None,
+            },
+        )
+        .step(320, Input::Renewed(call(2), Ok(Renewed::Lost(None))))
+        .step(330, Input::Released(call(3), Ok(Released::Released)))
         .check();
 }
 

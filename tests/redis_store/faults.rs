@@ -2,11 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-use tenure::lease::{Acquired, Hint, HoldReason, Observed, Renewed, StoreError};
+use tenure::lease::{Acquired, Bid, Hint, HoldReason, Observed, Renewed, StoreError};
 use tenure::time::within;
 
 use super::redis_server::{RedisServer, free_port};
 use super::{CALL, TTL, bid, claim, election, next, store, until, win};
+
+/// The key of a leader that is gone outlives its lease by as much as the server's clock was set
+/// back: for the next bidder it ends a TTL from then.
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_no_dead_leader() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    let one = election(&store, "e");
+    let short = |session| Bid {
+        ttl: Duration::from_millis(400),
+        ..bid(session)
+    };
+    let Ok(Acquired::Won { epoch, .. }) = one.acquire(&short(1)).await else {
+        panic!("not won");
+    };
+    // As it stands after a step of an hour.
+    let left = 3_600_000.to_string();
+    server.command(&["PEXPIRE", "tenure:{e}:leader", &left]);
+    let at = server
+        .command(&["PEXPIRETIME", "tenure:{e}:leader"])
+        .number();
+    server.command(&["HSET", "tenure:{e}:state", "expires_ms", &at.to_string()]);
+    let next = short(2);
+    let won = until(
+        || one.acquire(&next),
+        |answer| matches!(answer, Ok(Acquired::Won { .. })),
+    );
+    assert!(matches!(won.await, Ok(Acquired::Won { epoch: next, .. }) if next > epoch));
+}
 
 #[tokio::test]
 async fn a_cut_is_told_at_once_and_healed_without_help() {

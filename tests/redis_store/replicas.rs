@@ -5,9 +5,9 @@ use tenure::lease::{
 };
 
 use super::redis_server::RedisServer;
-use super::sentinel_set::{caught_up, heard};
-use super::{CALL, bid, claim, election, store_that_waits, win};
-use std::time::Instant;
+use super::sentinel_set::{SentinelSet, Shape, caught_up, heard};
+use super::{CALL, bid, claim, election, store_at, store_that_waits, until, win};
+use std::time::{Duration, Instant};
 
 fn pair() -> (RedisServer, RedisServer) {
     let master = RedisServer::start_with(&["--save", "", "--repl-diskless-sync-delay", "0"]);
@@ -62,7 +62,7 @@ async fn a_grant_that_no_replica_has_is_given_back() {
     assert_eq!(holder, None, "the grant was kept");
     assert!(newest > Some(epoch), "its epoch is spent");
     replica.resume();
-    let again = super::until(
+    let again = until(
         || async { one.acquire(&bid(1)).await },
         |answer| matches!(answer, Ok(Acquired::Won { .. })),
     );
@@ -82,6 +82,39 @@ async fn a_checkpoint_that_no_replica_has_is_not_sure() {
     // Renewals and looks do not wait.
     assert!(one.renew(&claim(1, epoch)).await.is_ok());
     replica.resume();
+}
+
+/// A master that asks for replicas takes a write for as long as it has missed none for its
+/// max-lag. One of them may have been promoted meanwhile, and have a leader: a grant counts
+/// only once as many as it asks for have it.
+#[tokio::test]
+async fn a_grant_waits_for_the_replicas_that_the_master_asks_for() {
+    let set = SentinelSet::of(Shape {
+        replicas: 1,
+        min_replicas: 1,
+        // Nobody is promoted here.
+        down_after: Duration::from_secs(600),
+        ..Shape::default()
+    });
+    let store = store_at(&set.url());
+    let one = election(&store, "e");
+    let epoch = win(&one, 1).await;
+    one.release(&claim(1, epoch), None).await.unwrap();
+    set.servers[1].pause();
+    let error = one.acquire(&bid(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    let told = error.to_string();
+    assert!(
+        told.contains("0 of 1 replicas") && told.contains("min-replicas-to-write 1"),
+        "{told}"
+    );
+    assert_eq!(one.observe().await.unwrap().holder, None);
+    set.servers[1].resume();
+    let again = until(
+        || async { one.acquire(&bid(1)).await },
+        |answer| matches!(answer, Ok(Acquired::Won { .. })),
+    );
+    assert!(again.await.is_ok());
 }
 
 /// More than there are: told by the numbers, and nothing is held meanwhile.
