@@ -40,6 +40,8 @@ mod sentinel_set;
 
 #[path = "conformance/bench.rs"]
 mod bench;
+#[path = "conformance/candidate.rs"]
+mod candidate;
 #[path = "conformance/fixture.rs"]
 mod fixture;
 
