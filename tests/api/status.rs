@@ -297,7 +297,7 @@ fn the_root_serves_clients_of_the_leader_elector() {
 
 #[test]
 fn history_is_newest_first_and_keeps_a_hundred() {
-    let alone = Alone::new(&["--call-timeout", "5ms"]);
+    let alone = Alone::new(&[]);
     let node = &alone.node;
     let first = node.get("/history").json();
     let entry = first.as_array().unwrap().last().unwrap();
