@@ -131,6 +131,17 @@ impl Bench {
         Timing::new(ttl, ttl / 4, CALL, Duration::ZERO, Drift::ONE_PERCENT).unwrap()
     }
 
+    /// The same for one whose answers are late. Where a grant takes several, the time between
+    /// them must not be less than a loaded machine needs.
+    pub fn timing_for_late_answers(&self) -> Timing {
+        let ttl = self.fixture.node_ttl();
+        let (ttl, call) = match self.fixture.round_trips() {
+            1 => (ttl, CALL),
+            _ => (ttl * 2, CALL * 6),
+        };
+        Timing::new(ttl, ttl / 4, call, Duration::ZERO, Drift::ONE_PERCENT).unwrap()
+    }
+
     /// Timing of a node whose lease no test sees the end of.
     pub fn calm(&self) -> Timing {
         Timing::new(LONG, LONG / 3, PATIENT, Duration::ZERO, Drift::ONE_PERCENT).unwrap()
