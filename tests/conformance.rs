@@ -27,6 +27,8 @@ mod fault;
 mod faulty;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/recorder.rs"]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::http::request;
+use super::ports::free_port;
 use super::process::{BOUND, Node, file_url};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 use super::{Alone, LONG, Pair};
 
 /// RFC 3339 in UTC: `2026-01-01T00:00:09.120Z`.

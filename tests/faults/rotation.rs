@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::certificates::{Authority, Files, replace};
 use super::cluster::{Cluster, Lead, SOON};
 #[cfg(feature = "etcd")]
-use super::etcd_server::{Etcd, Setup as Servers, Version, free_port};
+use super::etcd_server::{Etcd, Setup as Servers, Version};
 use super::history::At;
 use super::redis_server::RedisServer;
 use super::redis_tls::TlsRedis;
@@ -219,9 +219,8 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
         "--bcrypt-cost",
         "4",
     ];
-    let port = free_port();
     let setup = Servers::of(Version::V3_5, 1).with(&arguments);
-    let etcd = Etcd::start(setup.listening(port));
+    let etcd = Etcd::start(setup.over_tls());
     for command in [
         "user add root:hunter2",
         "user grant-role root root",
@@ -233,7 +232,10 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
     ] {
         etcd.etcdctl(0, &command.split(' ').collect::<Vec<_>>());
     }
-    let nodes = Nodes::start(&format!("etcds://127.0.0.1:{port}"), &authority);
+    let nodes = Nodes::start(
+        &format!("etcds://127.0.0.1:{}", etcd.tls_port()),
+        &authority,
+    );
     let lead = nodes.cluster.working_leader();
     nodes.cluster.all_know(lead);
     let began = nodes.cluster.recorder.now();

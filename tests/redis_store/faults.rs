@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tenure::lease::{Acquired, Hint, HoldReason, Observed, Renewed, StoreError};
 use tenure::time::within;
 
-use super::redis_server::{RedisServer, free_port};
+use super::ports::free_port;
+use super::redis_server::RedisServer;
 use super::{CALL, TTL, bid, claim, election, next, store, until, win};
 
 #[tokio::test]
