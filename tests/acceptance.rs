@@ -14,6 +14,8 @@
 mod http;
 #[path = "support/members.rs"]
 mod members;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/process.rs"]
 mod process;
 

@@ -27,6 +27,8 @@ mod fault;
 mod faulty;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/recorder.rs"]
@@ -40,6 +42,8 @@ mod sentinel_set;
 
 #[path = "conformance/bench.rs"]
 mod bench;
+#[path = "conformance/candidate.rs"]
+mod candidate;
 #[path = "conformance/fixture.rs"]
 mod fixture;
 

@@ -15,6 +15,8 @@ mod certificates;
 mod etcd_server;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/recorder.rs"]
 mod recorder;
 

@@ -7,6 +7,8 @@
 mod app;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/postgres.rs"]
 mod postgres_server;
 #[path = "support/process.rs"]

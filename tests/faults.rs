@@ -17,6 +17,8 @@ mod cluster_server;
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd_server;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]

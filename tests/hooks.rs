@@ -7,6 +7,8 @@
 mod app;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/redis.rs"]

@@ -6,6 +6,8 @@ mod cluster_server;
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/sentinel_set.rs"]
@@ -213,7 +215,7 @@ fn what_cannot_be_done_is_refused_together() {
 
 #[test]
 fn a_store_that_is_not_there_is_said_at_once() {
-    let port = redis_server::free_port();
+    let port = ports::free_port();
     let address = format!("redis://127.0.0.1:{port}");
     let output = lab(&["--backend", &address]);
     let told = String::from_utf8(output.stderr).unwrap();

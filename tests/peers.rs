@@ -18,6 +18,8 @@ mod fault;
 mod first_words;
 #[path = "peers/meshes.rs"]
 mod meshes;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;

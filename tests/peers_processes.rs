@@ -13,6 +13,8 @@ mod certificates;
 mod http;
 #[path = "support/members.rs"]
 mod members;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/process.rs"]
 mod process;
 

@@ -16,6 +16,8 @@ mod cluster;
 mod fault;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/members.rs"]

@@ -4,6 +4,8 @@
 #![cfg(feature = "redis")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/redis.rs"]
 mod redis_server;
 

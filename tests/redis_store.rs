@@ -7,6 +7,8 @@
 mod certificates;
 #[path = "support/cluster_server.rs"]
 mod cluster_server;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/redis_tls.rs"]

@@ -50,6 +50,10 @@ fn judge_counter(records: &[Record], verdict: &mut Verdict) {
                 revision: Some(revision),
                 ..
             }) => (*revision, *value),
+            What::Worker(Event::Found {
+                value,
+                revision: Some(revision),
+            }) => (*revision, *value),
             _ => continue,
         };
         let before = values.insert(revision, value);
@@ -64,13 +68,26 @@ fn judge_counter(records: &[Record], verdict: &mut Verdict) {
             verdict.skipped += after - before - 1;
         }
     }
-    // Whoever takes over must find the newest acknowledged value, or a newer one.
+    judge_what_is_found(records, verdict);
+}
+
+/// Whoever takes over must find the newest acknowledged value, or a newer one. Whoever looks
+/// again need not lead any more, and others write meanwhile: its own must be there.
+fn judge_what_is_found(records: &[Record], verdict: &mut Verdict) {
     let mut newest = 0;
+    let mut own: BTreeMap<usize, u64> = BTreeMap::new();
     for record in records {
+        let own = own.entry(record.node).or_default();
         match &record.what {
-            What::Worker(Event::Wrote { value, .. }) => newest = newest.max(*value),
-            What::Worker(Event::Resumed { value, .. }) if *value < newest => {
-                verdict.lost += newest - value;
+            What::Worker(Event::Wrote { value, .. }) => {
+                newest = newest.max(*value);
+                *own = *value;
+            }
+            What::Worker(Event::Resumed { value, .. }) => {
+                verdict.lost += newest.saturating_sub(*value);
+            }
+            What::Worker(Event::Found { value, .. }) => {
+                verdict.lost += own.saturating_sub(*value);
             }
             _ => {}
         }
@@ -138,10 +155,13 @@ mod tests {
             value: 3,
             revision: "5.3".parse().ok(),
         };
-        let looked = Event::Resumed {
-            epoch: 7,
+        let looked = Event::Found {
             value: 5,
             revision: "7.2".parse().ok(),
+        };
+        let stale = Event::Found {
+            value: 6,
+            revision: "7.3".parse().ok(),
         };
         let history = [
             leads(0, 5, "01"),
@@ -155,6 +175,9 @@ mod tests {
             record(1, What::Worker(Event::Unknown { epoch: 7, value: 5 })),
             record(1, What::Worker(looked)),
             wrote("7.3", 6),
+            // A stale leader looks while others write.
+            wrote("9.1", 7),
+            record(2, What::Worker(stale)),
         ];
         assert!(judge(&history).holds(), "{:?}", judge(&history));
     }
@@ -173,6 +196,12 @@ mod tests {
             revision: None,
         };
         let forgotten = judge(&[wrote("5.1", 1), record(1, What::Worker(found))]);
+        assert_eq!(forgotten.lost, 1);
+        let found = Event::Found {
+            value: 0,
+            revision: None,
+        };
+        let forgotten = judge(&[wrote("5.1", 1), record(0, What::Worker(found))]);
         assert_eq!(forgotten.lost, 1);
         let two = judge(&[leads(0, 5, "01"), leads(1, 7, "02"), leads(0, 5, "03")]);
         assert_eq!(two.two_led, 1);

@@ -38,6 +38,11 @@ pub(crate) enum Event {
     Refused { epoch: u64, value: u64 },
     /// Whether the write was applied is not known.
     Unknown { epoch: u64, value: u64 },
+    /// After such a write: what the store holds, and what the next one goes on from.
+    Found {
+        value: u64,
+        revision: Option<Revision>,
+    },
 }
 
 /// Counts until the process ends. Its parent's end is its own: the parent holds the
@@ -127,18 +132,15 @@ impl Worker {
                 _ => {
                     report(&Event::Unknown { epoch, value });
                     // Only the store knows; ask before counting on.
-                    match self.resume(epoch).await? {
-                        Some(found) => stored = found,
-                        None => return Ok(()),
-                    }
+                    stored = self.find().await?;
                 }
             }
             pause(TICK).await;
         }
     }
 
-    /// Reads what to go on from, and says so: a write of which nothing was known may be
-    /// there.
+    /// Reads what to go on from, and says so: a write that an earlier leader knew nothing
+    /// of may be there.
     async fn resume(&self, epoch: u64) -> Result<Option<Stored>, ClientError> {
         let stored = self.read().await?;
         if let Some(stored) = &stored {
@@ -149,6 +151,22 @@ impl Worker {
             });
         }
         Ok(stored)
+    }
+
+    /// Reads the same after a write of which nothing is known, as soon as the store can be
+    /// asked. Whether this node leads then is not looked at: where it does not, the next
+    /// write bounces.
+    async fn find(&self) -> Result<Stored, ClientError> {
+        loop {
+            if let Some(stored) = self.read().await? {
+                report(&Event::Found {
+                    value: stored.value,
+                    revision: stored.revision,
+                });
+                return Ok(stored);
+            }
+            pause(TICK).await;
+        }
     }
 
     async fn read(&self) -> Result<Option<Stored>, ClientError> {

@@ -74,14 +74,7 @@ fn churn(node: &Node) -> impl FnMut() -> u64 + use<> {
 #[test]
 fn a_reader_that_stands_still_is_dropped_and_nobody_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = [
-        "--ttl",
-        "30s",
-        "--call-timeout",
-        "5ms",
-        "--max-event-readers",
-        "2",
-    ];
+    let flags = ["--ttl", "30s", "--max-event-readers", "2"];
     let mut node = Node::leading(&file_url(dir.path()), &[&flags[..], &ELECTIONS].concat());
     let reader = EventReader::resume(node.api, BUSY, None);
     let mut reader = reader.unwrap_or_else(|_| panic!("refused"));

@@ -111,7 +111,7 @@ fn read(reader: &mut EventReader, up_to: u64) -> Vec<Event> {
 
 #[test]
 fn a_reader_that_comes_back_misses_nothing_and_is_told_the_same() {
-    let alone = Alone::new(&["--call-timeout", "5ms"]);
+    let alone = Alone::new(&[]);
     let node = &alone.node;
     let mut steady = EventReader::open(node.api);
     let mut broken = EventReader::open(node.api);
@@ -140,7 +140,7 @@ fn a_reader_that_comes_back_misses_nothing_and_is_told_the_same() {
 
 #[test]
 fn the_history_is_resumed_to_its_end_and_no_further() {
-    let alone = Alone::new(&["--call-timeout", "5ms"]);
+    let alone = Alone::new(&[]);
     let node = &alone.node;
     let revision = happen(node, 110);
     let boot = node.status()["boot_id"].as_str().unwrap().to_owned();

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::http::request;
+use super::ports::free_port;
 use super::process::{BOUND, Node, file_url};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 use super::{Alone, LONG, Pair};
 
 /// Each series of the text format and its value.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::http::request;
+use super::ports::free_port;
 use super::process::{BOUND, Node, file_url};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 use super::{Alone, LONG, Pair};
 
 /// RFC 3339 in UTC: `2026-01-01T00:00:09.120Z`.
@@ -297,7 +298,7 @@ fn the_root_serves_clients_of_the_leader_elector() {
 
 #[test]
 fn history_is_newest_first_and_keeps_a_hundred() {
-    let alone = Alone::new(&["--call-timeout", "5ms"]);
+    let alone = Alone::new(&[]);
     let node = &alone.node;
     let first = node.get("/history").json();
     let entry = first.as_array().unwrap().last().unwrap();

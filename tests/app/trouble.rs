@@ -12,6 +12,8 @@ use super::redis_server::RedisServer;
 use super::scene::{STUBBORN_FAMILY, Scene, WORK, is_alive, until};
 
 const TTL: &[&str] = &["--ttl", "2s"];
+/// A lease that runs out, and of which the parts are told apart, on a busy machine too.
+const EXPIRES: (Duration, &[&str]) = (Duration::from_secs(6), &["--ttl", "6s"]);
 
 /// sidecar-crash: the app dies with it, and with it all that the app started.
 #[test]
@@ -45,18 +47,19 @@ fn the_app_does_not_outlive_its_sidecar() {
 fn the_app_does_not_outlive_the_lease_of_a_stopped_sidecar() {
     for app in [WORK, STUBBORN_FAMILY] {
         let scene = Scene::new();
-        let (first, old) = scene.leading("a", TTL, app);
-        let second = scene.following("b", TTL, WORK);
+        let (first, old) = scene.leading("a", EXPIRES.1, app);
+        let second = scene.following("b", EXPIRES.1, WORK);
         first.signal(Signal::STOP);
         let paused = Instant::now();
-        until("the app is gone", || !is_alive(old.pid));
-        assert!(
-            paused.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            paused.elapsed()
-        );
-        // Nobody else could have been granted before.
-        assert_eq!(second.status()["is_leader"], false);
+        until("the app is gone", || {
+            // In this order: an app that is alive now was alive while nobody else led.
+            let led = second.status()["is_leader"] == true;
+            let alive = is_alive(old.pid);
+            assert!(!(led && alive), "the next one leads, and the app is there");
+            !alive
+        });
+        let gone = paused.elapsed();
+        assert!(gone < EXPIRES.0, "{gone:?}");
         let next = scene.nth("begin", 1);
         assert_eq!(next.node, "b");
         first.signal(Signal::CONT);
@@ -156,20 +159,18 @@ fn the_app_does_not_outlive_a_lease_that_cannot_be_renewed() {
     let redis = RedisServer::start();
     let scene = Scene::on(&redis.url());
     let app = "trap 'say asked' TERM; say begin; while :; do sleep 60 & wait $!; done";
-    let (_first, old) = scene.leading("a", TTL, app);
-    let _second = scene.following("b", TTL, WORK);
+    let (_first, old) = scene.leading("a", EXPIRES.1, app);
+    let _second = scene.following("b", EXPIRES.1, WORK);
     redis.pause();
     let paused = Instant::now();
     scene.nth("asked", 0);
     let asked = paused.elapsed();
     until("the app is gone", || !is_alive(old.pid));
     let gone = paused.elapsed();
-    assert!(asked < Duration::from_millis(1_600), "{asked:?}");
-    assert!(gone < Duration::from_secs(2), "{gone:?}");
-    assert!(
-        gone - asked > Duration::from_millis(200),
-        "{asked:?} to {gone:?}"
-    );
+    let ttl = EXPIRES.0;
+    assert!(asked < ttl * 4 / 5, "{asked:?}");
+    assert!(gone < ttl, "{gone:?}");
+    assert!(gone - asked > ttl / 10, "{asked:?} to {gone:?}");
     redis.resume();
     let next = scene.nth("begin", 1);
     assert!(next.token > old.token);

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::LONG;
+use super::ports::free_port;
 use super::process::{Ended, Node, file_url, finish, run, tenure};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 
 fn ask(node: &Node, arguments: &[&str]) -> Ended {
     put(node, arguments, b"")

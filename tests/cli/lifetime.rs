@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::LONG;
 use super::http::request;
+use super::ports::free_port;
 use super::process::{Killed, Node, file_url, finish, send, tenure};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 
 #[test]
 fn the_first_words_say_what_a_user_asks_first() {

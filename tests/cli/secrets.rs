@@ -1,7 +1,8 @@
 //! Passwords: shown nowhere, and not taken where everybody could read them.
 
+use super::ports::free_port;
 use super::process::{Node, run, tenure};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 use super::settings::{check, problems};
 
 #[test]

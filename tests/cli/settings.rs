@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::ports::free_port;
 use super::process::{Ended, Node, file_url, finish, run, tenure};
-use super::redis_server::free_port;
 
 /// `config check --json` with these flags, environment and file.
 pub fn check(flags: &[&str], environment: &[(&str, &str)], file: Option<&str>) -> Ended {

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::LONG;
+use super::ports::free_port;
 use super::process::{BOUND, Killed, Lines, Node, file_url, finish, run, send, tenure};
-use super::redis_server::free_port;
 
 /// A watch whose output is no terminal.
 struct Watching {

@@ -7,7 +7,8 @@ use serde_json::json;
 use tenure::lease::{Acquired, CheckpointWrite, Renewed, SessionId, StoreError};
 use tenure::time::within;
 
-use super::etcd_server::{Etcd, Version, free_port};
+use super::etcd_server::{Etcd, Version};
+use super::ports::free_port;
 use super::{BOUND, bid, claim, election, store, store_at, until, win};
 
 /// Answers `answer` to whatever is sent, and closes; or stays silent.

@@ -10,7 +10,7 @@ use tenure::time::{BootClock, pause, within};
 use tenure::wire::CredentialFiles;
 
 use super::certificates::{Authority, Files, Signed};
-use super::etcd_server::{Etcd, Setup, Version, free_port};
+use super::etcd_server::{Etcd, Setup, Version};
 use super::{CALL, bid, claim, next, until, win};
 
 /// An etcd with a port in the clear, for the test, and one that speaks TLS.
@@ -28,17 +28,17 @@ impl TlsEtcd {
         let files = Files::in_dir(home.path());
         files.trust(&[authority]);
         files.show(shown);
-        let port = free_port();
         let path = |path: &Path| path.display().to_string();
         let (ca, cert, key) = (path(&files.ca), path(&files.cert), path(&files.key));
         let mut arguments = vec!["--cert-file", &cert, "--key-file", &key];
         if clients {
             arguments.extend(["--trusted-ca-file", &ca, "--client-cert-auth"]);
         }
-        let setup = Setup::of(version, 1).with(&arguments).listening(port);
+        let setup = Setup::of(version, 1).with(&arguments).over_tls();
+        let etcd = Etcd::start(setup);
         Self {
-            etcd: Etcd::start(setup),
-            port,
+            port: etcd.tls_port(),
+            etcd,
             _home: home,
         }
     }

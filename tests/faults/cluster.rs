@@ -177,6 +177,16 @@ impl Cluster {
         self.first_lead("a leader", SOON, |answer| answer.sent >= now)
     }
 
+    /// Waits until every node is connected and has heard of that leadership: only from then
+    /// on is an answer that says otherwise news.
+    pub fn all_know(&self, lead: Lead) {
+        for index in 0..self.len() {
+            self.wait_for(index, "knows who leads", |answer| {
+                answer.connected && answer.term == Some(lead.epoch)
+            });
+        }
+    }
+
     /// The first leadership above `epoch`, at most `bound` after `since`.
     pub fn leader_after(&self, epoch: u64, since: At, bound: Duration) -> Lead {
         let lead = self.first_lead("a next leader", SOON, |answer| {

@@ -142,6 +142,7 @@ fn idle_connections_are_dropped() {
     let urls: Vec<String> = proxies.iter().map(Proxy::url).collect();
     let cluster = Cluster::start(&urls);
     let lead = cluster.working_leader();
+    cluster.all_know(lead);
     let quiet = cluster.recorder.now();
     wait_until("connections that were dropped", || {
         proxies.iter().map(Proxy::dropped).sum::<u64>() >= 6

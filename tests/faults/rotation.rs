@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::certificates::{Authority, Files, replace};
 use super::cluster::{Cluster, Lead, SOON};
 #[cfg(feature = "etcd")]
-use super::etcd_server::{Etcd, Setup as Servers, Version, free_port};
+use super::etcd_server::{Etcd, Setup as Servers, Version};
 use super::history::At;
 use super::redis_server::RedisServer;
 use super::redis_tls::TlsRedis;
@@ -148,6 +148,7 @@ impl OnRedis {
 fn credentials_are_rotated_under_a_leader() {
     let mut on = OnRedis::start();
     let lead = on.nodes.cluster.working_leader();
+    on.nodes.cluster.all_know(lead);
     let began = on.nodes.cluster.recorder.now();
     for round in 0..3 {
         on.rotate_password(round);
@@ -218,9 +219,8 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
         "--bcrypt-cost",
         "4",
     ];
-    let port = free_port();
     let setup = Servers::of(Version::V3_5, 1).with(&arguments);
-    let etcd = Etcd::start(setup.listening(port));
+    let etcd = Etcd::start(setup.over_tls());
     for command in [
         "user add root:hunter2",
         "user grant-role root root",
@@ -232,16 +232,22 @@ fn credentials_are_rotated_under_a_leader_on_etcd() {
     ] {
         etcd.etcdctl(0, &command.split(' ').collect::<Vec<_>>());
     }
-    let nodes = Nodes::start(&format!("etcds://127.0.0.1:{port}"), &authority);
+    let nodes = Nodes::start(
+        &format!("etcds://127.0.0.1:{}", etcd.tls_port()),
+        &authority,
+    );
     let lead = nodes.cluster.working_leader();
+    nodes.cluster.all_know(lead);
     let began = nodes.cluster.recorder.now();
     for round in 1..=3 {
         nodes.taken_up(|| nodes.client.show(&authority.sign(&[])));
         nodes.taken_up(|| {
             let fresh = format!("password-{round}\n");
+            // The file first, while the connection in use stays: from the change on, the
+            // server takes the old password from nobody.
+            replace(&nodes.password, &fresh);
             let change = "--user root:hunter2 user passwd app --interactive=false";
             etcd.etcdctl_reading(0, &change.split(' ').collect::<Vec<_>>(), &fresh);
-            replace(&nodes.password, &fresh);
         });
         files.show(&authority.sign(&["127.0.0.1"]));
         nodes.cluster.wait_for_write(lead.epoch);

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::app::{Answer, App};
+use super::ports::free_port;
 use super::process::{Node, file_url};
-use super::redis_server::free_port;
 
 const TTL: Duration = Duration::from_secs(3);
 /// How long the trouble lasts: several renewals, longer than a lease.

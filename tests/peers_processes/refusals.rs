@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::ALL;
-use crate::members::{Cluster, free_ports};
+use crate::members::Cluster;
+use crate::ports::free_port;
 use crate::process::{Node, finish, tenure};
 
 #[test]
@@ -11,7 +12,7 @@ fn a_second_node_under_one_id_is_told_on_both_sides() {
     for backend in ALL {
         let cluster = Cluster::begun(backend, 3, "3s");
         let before = cluster.leader();
-        let port = free_ports(1)[0];
+        let port = free_port();
         let (listen, home) = (format!("127.0.0.1:{port}"), tempfile::tempdir().unwrap());
         let disk = home.path().display().to_string();
         let twin = Node::start(
@@ -42,7 +43,7 @@ fn another_list_and_another_cluster_are_told_on_both_sides() {
         let cluster = Cluster::begun(backend, 3, "3s");
         let before = cluster.leader();
         let home = tempfile::tempdir().unwrap();
-        let port = free_ports(1)[0];
+        let port = free_port();
         let longer = format!("{},n9=127.0.0.1:{port}", cluster.list);
         for (of, said) in [
             ((*backend).to_owned(), "the lists of members differ"),

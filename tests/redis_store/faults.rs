@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tenure::lease::{Acquired, Bid, Hint, HoldReason, Observed, Renewed, StoreError};
 use tenure::time::within;
 
-use super::redis_server::{RedisServer, free_port};
+use super::ports::free_port;
+use super::redis_server::RedisServer;
 use super::{CALL, TTL, bid, claim, election, next, store, until, win};
 
 /// The key of a leader that is gone outlives its lease by as much as the server's clock was set

@@ -8,7 +8,8 @@ use tenure::lease::{Hint, Observed, Released, StoreError};
 use tenure::time::within;
 
 use super::logged::Lines;
-use super::redis_server::{RedisServer, Reply, free_port};
+use super::ports::free_port;
+use super::redis_server::{RedisServer, Reply};
 use super::{BOUND, bid, claim, election, next, store, store_at, win};
 
 /// Answers `answer` to whatever is sent, and closes; or stays silent.

@@ -5,7 +5,8 @@ use tenure::backend::{Backend, Store as _};
 use tenure::lease::{Hint, Renewed};
 
 use super::certificates::{Authority, Files};
-use super::redis_server::{RedisServer, Reply, free_port};
+use super::ports::free_port;
+use super::redis_server::{RedisServer, Reply};
 use super::sentinel_set::{NAME, caught_up, heard, wait_for};
 use super::tls::{Client, open, refusal};
 use super::{TTL, claim, next, until, win};
@@ -51,13 +52,12 @@ impl Domain {
     }
 
     fn server(&self, more: &[(&'static str, String)]) -> Secured {
-        let port = free_port();
-        let settings = self.settings(port).into_iter().chain(more.iter().cloned());
-        let arguments: Vec<String> = settings
-            .flat_map(|(name, value)| [format!("--{name}"), value])
-            .collect();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let server = RedisServer::start_with(&arguments);
+        let (server, port) = RedisServer::start_on_two(|port| {
+            let settings = self.settings(port).into_iter().chain(more.iter().cloned());
+            settings
+                .flat_map(|(name, value)| [format!("--{name}"), value])
+                .collect()
+        });
         Secured { server, port }
     }
 

@@ -9,7 +9,8 @@ use tenure::lease::{Acquired, Hint, Renewed, StoreError};
 
 use super::cluster_server::{RedisCluster, url_of as cluster_url};
 use super::logged::Lines;
-use super::redis_server::{RedisServer, Reply, free_port};
+use super::ports::free_port;
+use super::redis_server::{RedisServer, Reply};
 use super::refusals::refusal;
 use super::sentinel_set::{SentinelSet, Shape, url_of as sentinel_url, wait_for};
 use super::{TTL, bid, claim, election, next, store_at, store_that_waits, until, win};

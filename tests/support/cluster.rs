@@ -21,6 +21,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::Receiver;
 
+use crate::ports::free_port;
+
 pub const BOUND: Duration = Duration::from_secs(10);
 
 /// The places of a cluster, and the disks.
@@ -40,15 +42,9 @@ pub fn id(text: &str) -> MemberId {
 
 impl Cluster {
     pub fn new(ids: &[&str]) -> Self {
-        // All are held at once, so that no two get the same port.
-        let held: Vec<_> = ids
-            .iter()
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
         let places = ids
             .iter()
-            .zip(&held)
-            .map(|(text, at)| (id(text), at.local_addr().unwrap()));
+            .map(|text| (id(text), ([127, 0, 0, 1], free_port()).into()));
         Self {
             places: places.collect(),
             disks: tempfile::tempdir().unwrap(),

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::redis_server::{Raw, RedisServer, Reply, free_port};
+use crate::redis_server::{Raw, RedisServer, Reply};
 
 const BOUND: Duration = Duration::from_secs(40);
 const SLOTS: u16 = 16384;
@@ -284,31 +284,35 @@ pub fn url_of(ports: &[u16]) -> String {
 
 /// A node, and the port of its bus: the usual one, 10000 above, may not exist.
 fn node(shape: Shape) -> (RedisServer, u16) {
-    let bus = free_port();
     let durable = if shape.durable { "yes" } else { "no" };
-    let node = RedisServer::start_with(&[
-        "--save",
-        "",
-        "--appendonly",
-        durable,
-        "--appendfsync",
-        "always",
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus.to_string(),
-        "--cluster-node-timeout",
-        &shape.node_timeout.as_millis().to_string(),
-        "--cluster-replica-validity-factor",
-        "0",
-        "--repl-diskless-sync-delay",
-        "0",
-        "--min-replicas-to-write",
-        &shape.min_replicas.to_string(),
-        "--min-replicas-max-lag",
-        &shape.max_lag.to_string(),
-    ]);
-    (node, bus)
+    let timeout = shape.node_timeout.as_millis().to_string();
+    let (least, lag) = (shape.min_replicas.to_string(), shape.max_lag.to_string());
+    RedisServer::start_on_two(|bus| {
+        let bus = bus.to_string();
+        let arguments = [
+            "--save",
+            "",
+            "--appendonly",
+            durable,
+            "--appendfsync",
+            "always",
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-node-timeout",
+            &timeout,
+            "--cluster-replica-validity-factor",
+            "0",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--min-replicas-to-write",
+            &least,
+            "--min-replicas-max-lag",
+            &lag,
+        ];
+        arguments.map(str::to_owned).to_vec()
+    })
 }
 
 fn ok(node: &RedisServer, words: &[&str]) {

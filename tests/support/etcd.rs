@@ -1,6 +1,6 @@
 //! Real etcd servers of the test's own, one or a cluster, and a way to talk to them raw.
 //!
-//! Self-contained: include it with `#[path = "support/etcd.rs"] mod etcd_server;`.
+//! Needs `mod ports` at the root of the test.
 
 #![allow(
     dead_code,
@@ -11,7 +11,6 @@
 )]
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use asked::http;
+
+use crate::ports::{free_port, free_ports};
 
 #[path = "etcd_asked.rs"]
 mod asked;
@@ -61,8 +62,8 @@ pub struct Setup {
     /// Between the members; etcd's least lease follows from it.
     pub election_timeout: Duration,
     pub arguments: Vec<String>,
-    /// Clients are listened to over TLS, too, on this port.
-    pub tls_port: Option<u16>,
+    /// Clients are listened to over TLS, too.
+    pub tls: bool,
 }
 
 impl Setup {
@@ -72,13 +73,13 @@ impl Setup {
             members,
             election_timeout: Duration::from_millis(500),
             arguments: Vec::new(),
-            tls_port: None,
+            tls: false,
         }
     }
 
-    /// Over TLS, with the files that the arguments name.
-    pub fn listening(mut self, tls_port: u16) -> Self {
-        self.tls_port = Some(tls_port);
+    /// Over TLS as well, with the files that the arguments name.
+    pub fn over_tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -92,6 +93,8 @@ impl Setup {
 /// directory of its own. Killed on drop.
 pub struct Etcd {
     setup: Setup,
+    /// Where the first one speaks TLS.
+    tls_port: Option<u16>,
     members: Vec<Member>,
     home: tempfile::TempDir,
 }
@@ -126,6 +129,7 @@ impl Etcd {
             let mut etcd = Self {
                 members: Vec::new(),
                 home: tempfile::tempdir().unwrap(),
+                tls_port: setup.tls.then(free_port),
                 setup: setup.clone(),
             };
             let mut ports = free_ports(setup.members * 2).into_iter();
@@ -153,6 +157,10 @@ impl Etcd {
 
     pub fn port(&self, member: usize) -> u16 {
         self.members[member].client
+    }
+
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.unwrap()
     }
 
     pub fn peer_port(&self, member: usize) -> u16 {
@@ -197,7 +205,7 @@ impl Etcd {
             format!("http://127.0.0.1:{peer}"),
         );
         let mut listen = client.clone();
-        if let Some(port) = self.setup.tls_port {
+        if let Some(port) = self.tls_port {
             listen += &format!(",https://127.0.0.1:{port}");
         }
         let election = self.setup.election_timeout.as_millis();
@@ -409,19 +417,4 @@ impl Etcd {
         );
         text
     }
-}
-
-pub fn free_port() -> u16 {
-    free_ports(1)[0]
-}
-
-/// Different ones: all are bound at once.
-fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    bound
-        .iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
 }

@@ -2,13 +2,13 @@
 //! network of its own.
 #![allow(dead_code)]
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ports::free_ports;
 use crate::process::{BOUND, Node, tenure, tenure_in};
 
 /// Two election timeouts of the defaults, which is also the asked bound of a failover.
@@ -21,14 +21,6 @@ pub struct Cluster {
     /// The network namespace of each, where it is not the test's.
     namespaces: Vec<String>,
     home: TempDir,
-}
-
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let sockets: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
-    sockets.iter().map(port).collect()
 }
 
 impl Cluster {

@@ -12,7 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use swaps::{Swapping, Swaps};
+
 use crate::fault::{Fault, Way};
+
+#[path = "swaps.rs"]
+mod swaps;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +61,6 @@ impl Switches {
         }
     }
 }
-
-/// What replies say, and what is passed on in its place; both of one length.
-pub type Swaps = Arc<Vec<(String, String)>>;
 
 impl Proxy {
     /// Listens on a free port of the loopback and passes on to `server`.
@@ -221,28 +223,21 @@ async fn read(
     swaps: &[(String, String)],
 ) {
     let mut buffer = vec![0; 16 * 1024];
+    let mut swapping = Swapping::new(swaps);
     loop {
         let count = tokio::select! {
             count = from.read(&mut buffer) => count.unwrap_or(0),
             () = pieces.closed() => return,
         };
-        let mut bytes = buffer[..count].to_vec();
-        swap(&mut bytes, swaps);
-        let piece = (Instant::now(), bytes);
-        if pieces.send(piece).is_err() || count == 0 {
+        let came_at = Instant::now();
+        let bytes = swapping.pass(&buffer[..count]);
+        // Nothing may go on before its line is whole; an empty piece would be the end.
+        if !bytes.is_empty() && pieces.send((came_at, bytes)).is_err() {
             return;
         }
-    }
-}
-
-fn swap(bytes: &mut [u8], swaps: &[(String, String)]) {
-    for (told, instead) in swaps {
-        let mut at = 0;
-        while let Some(rest) = bytes.get_mut(at..).filter(|rest| rest.len() >= told.len()) {
-            if rest.starts_with(told.as_bytes()) {
-                rest[..told.len()].copy_from_slice(instead.as_bytes());
-            }
-            at += 1;
+        if count == 0 {
+            let _ = pieces.send((came_at, Vec::new()));
+            return;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A real Redis server of the test's own, and a way to talk to it raw.
 //!
-//! Self-contained: include it with `#[path = "support/redis.rs"] mod redis_server;`.
+//! Needs `mod ports` at the root of the test.
 
 #![allow(
     dead_code,
@@ -10,14 +10,17 @@
     clippy::panic
 )]
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ports::free_port;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -52,15 +55,25 @@ impl RedisServer {
 
     /// One with these arguments, after port and directory.
     pub fn start_with(arguments: &[&str]) -> Self {
-        Self::start_as(None, arguments)
+        Self::start_as(None, || owned(arguments))
+    }
+
+    /// One that listens on a second port, too: with the arguments for that one.
+    pub fn start_on_two(arguments: impl Fn(u16) -> Vec<String>) -> (Self, u16) {
+        let second = Cell::new(0);
+        let server = Self::start_as(None, || {
+            second.set(free_port());
+            arguments(second.get())
+        });
+        (server, second.get())
     }
 
     /// A sentinel with these lines of configuration.
     pub fn start_sentinel(lines: &str) -> Self {
-        Self::start_as(Some(lines), &["--sentinel"])
+        Self::start_as(Some(lines), || owned(&["--sentinel"]))
     }
 
-    fn start_as(file: Option<&str>, arguments: &[&str]) -> Self {
+    fn start_as(file: Option<&str>, arguments: impl Fn() -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let first = file.map(|lines| {
             let path = dir.path().join("conf");
@@ -72,11 +85,12 @@ impl RedisServer {
             port: 0,
             dir,
             first,
-            arguments: arguments.iter().map(ToString::to_string).collect(),
+            arguments: Vec::new(),
         };
-        // Another process may take the port in between: try another one then.
+        // Another process may take a port in between: try other ones then.
         for _ in 0..10 {
             server.port = free_port();
+            server.arguments = arguments();
             if server.try_launch() {
                 return server;
             }
@@ -136,7 +150,7 @@ impl RedisServer {
 
     /// Other arguments from the next start on.
     pub fn rearm(&mut self, arguments: &[&str]) {
-        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.arguments = owned(arguments);
     }
 
     pub fn runs(&self) -> bool {
@@ -204,15 +218,14 @@ impl RedisServer {
     }
 }
 
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(ToString::to_string).collect()
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// What a server answers, in RESP2.

@@ -3,7 +3,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use super::certificates::{Authority, Files, Signed};
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 
 /// A server with a port in the clear, for the test, and one that speaks TLS.
 pub struct TlsRedis {
@@ -21,21 +21,19 @@ impl TlsRedis {
         let files = Files::in_dir(home.path());
         files.trust(&[authority]);
         files.show(shown);
-        let port = free_port();
         let path = |path: &std::path::Path| path.display().to_string();
         let (ca, cert, key) = (path(&files.ca), path(&files.cert), path(&files.key));
-        let server = RedisServer::start_with(&[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-ca-cert-file",
-            &ca,
-            "--tls-cert-file",
-            &cert,
-            "--tls-key-file",
-            &key,
-            "--tls-auth-clients",
-            clients,
-        ]);
+        let (server, port) = RedisServer::start_on_two(|port| {
+            let port = port.to_string();
+            let arguments = [
+                ["--tls-port", &port],
+                ["--tls-ca-cert-file", &ca],
+                ["--tls-cert-file", &cert],
+                ["--tls-key-file", &key],
+                ["--tls-auth-clients", clients],
+            ];
+            arguments.concat().into_iter().map(str::to_owned).collect()
+        });
         Self {
             server,
             port,

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::fault::Way;
 use crate::faulty::Faulty;
 use crate::fixture::{Backup, Fixture, Half};
 use crate::node::BOUND;
+use crate::ports::free_ports;
 
 const MEMBERS: usize = 5;
 
@@ -118,14 +118,6 @@ impl Place {
     }
 }
 
-fn free_ports() -> Vec<u16> {
-    let sockets: Vec<TcpListener> = (0..MEMBERS)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
-    sockets.iter().map(port).collect()
-}
-
 /// A thread with a runtime, until the other side is dropped.
 fn own_runtime(ended: oneshot::Receiver<()>) -> Handle {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -177,7 +169,7 @@ impl<K> Drop for Quorum<K> {
 #[async_trait]
 impl<K: Kind> Fixture for Quorum<K> {
     async fn start() -> Self {
-        let ports = free_ports();
+        let ports = free_ports(MEMBERS);
         let place = |own| Arc::new(Place::new(K::ALGORITHM, own, &ports));
         let (end, ended) = oneshot::channel();
         let fixture = Self {

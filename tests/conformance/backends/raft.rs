@@ -1,6 +1,5 @@
 //! Three members in this process, each with a disk and a port of its own.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::bench::PATIENT;
 use crate::fault::Way;
 use crate::faulty::Faulty;
 use crate::fixture::{Backup, Fixture, Half};
+use crate::ports::free_ports;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
 /// Of an election among the members: Raft's own timeouts are 150 to 300 ms.
@@ -37,15 +37,6 @@ pub struct Raft {
     nodes: watch::Sender<Nodes>,
     /// Whose turn it is to be another candidate's member.
     next: Mutex<usize>,
-}
-
-fn free_ports() -> Vec<u16> {
-    let held: Vec<_> = IDS
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .into();
-    held.iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -119,7 +110,7 @@ impl Fixture for Raft {
     async fn start() -> Self {
         let raft = Self {
             home: TempDir::new().unwrap(),
-            ports: free_ports(),
+            ports: free_ports(IDS.len()),
             nodes: watch::channel(Vec::new()).0,
             next: Mutex::default(),
         };

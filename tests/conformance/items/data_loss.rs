@@ -165,7 +165,7 @@ async fn set_back_to_an_older_copy(bench: &Bench, leader: &Candidate) {
     let backup = bench.fixture.back_up(&bench.election).await;
     let mut newest = old.clone();
     for _ in 0..3 {
-        assert_eq!(leader.release(newest.epoch).await, Released::Released);
+        leader.gives_back(&newest).await;
         newest = leader.win().await;
     }
     bench.restore(&backup).await;
@@ -221,13 +221,13 @@ async fn robbed_of_a_half(bench: &Bench, leader: &Candidate, half: Half) {
         if last.session != candidate.session {
             begins_after(&next, &last);
         }
-        assert_eq!(candidate.release(next.epoch).await, Released::Released);
+        candidate.gives_back(&next).await;
         // Nobody goes on: the others wait for as long as it may lead.
         let grant = leader.win().await;
         bench.fixture.lose(&bench.election, half).await;
         let next = candidate.win_in_time(floor).await;
         begins_after(&next, &grant);
-        assert_eq!(candidate.release(next.epoch).await, Released::Released);
+        candidate.gives_back(&next).await;
     }
     bench.judge();
 }

@@ -1,5 +1,6 @@
 //! Wake-ups.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tenure::lease::{Epoch, Hint, Observed, Released};
@@ -59,7 +60,18 @@ pub async fn t19_after_a_cut_a_gap_and_the_state(bench: &Bench) {
         }
         hears(&mut hints, "the gap", |hint| *hint == Hint::Gap).await;
         way.set(Fault::None);
-        let free = |hint: &Hint| matches!(hint, Hint::Present(seen) if seen.epoch == Some(epoch) && seen.holder.is_none());
+        let held = Cell::new(false);
+        let free = |hint: &Hint| match hint {
+            Hint::Present(seen) if seen.epoch == Some(epoch) => {
+                !held.replace(seen.holder.is_some())
+            }
+            // Where nothing kept the stream away, it may be back before the release is in
+            // force, which is told next.
+            Hint::Ended { epoch: ended, .. } if fault == Fault::None => {
+                held.get() && *ended == epoch
+            }
+            _ => false,
+        };
         hears(&mut hints, "the state after the gap", free).await;
         last = Some(epoch);
     }

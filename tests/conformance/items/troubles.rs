@@ -76,7 +76,8 @@ async fn a_node_in_a_black_hole(bench: &Bench) {
 }
 
 pub async fn t22_a_lost_reply_to_acquire_is_resolved(bench: &Bench) {
-    let (far, way) = bench.faulty_candidate("far").await;
+    let call = bench.call_with_its_last_answer_lost();
+    let (far, way) = bench.faulty_candidate_with("far", call).await;
     let near = bench.candidate("near").await;
     near.begins_and_ends().await;
     let lost = grant_without_its_answer(bench, &far, &*way, &near).await;
@@ -104,12 +105,13 @@ async fn grant_without_its_answer(
     near: &Candidate,
 ) -> Result<Acquired, StoreError> {
     let bid = far.bid();
-    let asked = bounded(CALL, far.backend.acquire(&bid));
+    let call = bench.call_with_its_last_answer_lost();
+    let asked = bounded(call, far.backend.acquire(&bid));
     if bench.fixture.round_trips() == 1 {
         way.set(Fault::LostReplies);
         return asked.await;
     }
-    way.set(Fault::SlowReplies(CALL / 4));
+    way.set(Fault::SlowReplies(call / 4));
     let lose = async {
         near.sees_held_by(&far.session).await;
         way.set(Fault::LostReplies);
@@ -121,23 +123,24 @@ async fn grant_without_its_answer(
 async fn a_node_finds_its_own(bench: &Bench) {
     let near = bench.candidate("near").await;
     let grant = near.win().await;
-    let (store, way) = bench.fixture.faulty_store(CALL).await;
+    let call = bench.call_with_its_last_answer_lost();
+    let (store, way) = bench.fixture.faulty_store(call).await;
     let timing = tenure::lease::Timing::new(
         LONG,
         LONG / 3,
-        CALL,
+        call,
         Duration::ZERO,
         tenure::lease::Drift::ONE_PERCENT,
     );
     let node = bench.node_on(&*store, "far", timing.unwrap(), None);
     node.until_follows().await;
     // A release that is heard, and an answer that is not.
-    way.set(Fault::SlowReplies(CALL / 8));
+    way.set(Fault::SlowReplies(call / 8));
     assert_eq!(near.release(grant.epoch).await, Released::Released);
     near.sees_held_by(&node.session).await;
     way.set(Fault::LostReplies);
     let seen = near.observe().await;
-    pause(CALL / 4).await;
+    pause(call / 4).await;
     way.set(Fault::None);
     let healed_at = now();
     let epoch = node.until_leads().await;
