@@ -12,6 +12,7 @@
 
 mod disk;
 mod duties;
+mod ending;
 mod farewell;
 mod first_start;
 mod leading;
@@ -40,6 +41,10 @@ pub use stamps::{Stamps, Until};
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
+mod ending_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod three;

@@ -93,7 +93,7 @@ fn io_error(error: impl Into<redb::Error>) -> io::Error {
     }
 }
 
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .set_cache_size(CACHE_BYTES)
@@ -161,7 +161,15 @@ impl Disk {
             // An empty file would be made a database by `create`, and pass for a blank disk.
             return Self::of(builder().open(path));
         }
-        let disk = Self::of(builder().create(path))?;
+        Self::made(builder().create(path), owner)
+    }
+
+    /// A new one.
+    pub(super) fn made(
+        database: Result<Database, DatabaseError>,
+        owner: &DiskId,
+    ) -> io::Result<Self> {
+        let disk = Self::of(database)?;
         disk.write(|write| {
             write.open_table(LOG).map_err(io_error)?;
             put(write, DISK, owner)

@@ -28,7 +28,7 @@ pub(super) async fn look_after(member: Arc<Member>) {
     if member.options.bootstrap {
         begin(&member).await;
     }
-    loop {
+    while member.ended().is_none() {
         keep_disks(&member);
         if member.is_raft_leader() {
             seat_witnesses(&member).await;
@@ -43,7 +43,7 @@ pub(super) async fn look_after(member: Arc<Member>) {
 /// All listed members must be there and blank. Any number of them may do this at once:
 /// they all find the same.
 async fn begin(member: &Member) {
-    while member.disk.is_blank().unwrap_or(false) {
+    while member.ended().is_none() && member.disk.is_blank().unwrap_or(false) {
         let mut seats = BTreeMap::new();
         if !member.options.witness {
             let disk = Some(member.options.mesh.identity.disk.clone());

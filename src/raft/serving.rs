@@ -12,11 +12,13 @@ use super::wire::{Rpc, RpcAnswer, Told, Wire};
 use crate::peers::{DiskId, Event, ReplyHandle};
 
 impl Member {
-    /// Whether it would vote for who has a log up to `last`: no Raft leader is heard, and
-    /// its own log is not longer.
-    fn would_vote(&self, last: Option<LogId>) -> bool {
+    /// Whether it would vote for who has a log up to `last`: no Raft leader is heard, its own
+    /// log is not longer, and it could note the vote.
+    pub(super) fn would_vote(&self, last: Option<LogId>) -> bool {
         let lease = Duration::from_millis(self.options.times().election_max);
-        !self.is_raft_leader() && self.silence() > lease && last >= self.last_log()
+        let as_long = self.last_log().is_ok_and(|own| last >= own);
+        let able = self.ended().is_none() && !self.is_raft_leader();
+        able && self.silence() > lease && as_long
     }
 
     async fn rpc(&self, disk: Option<DiskId>, rpc: Rpc) -> RpcAnswer {
@@ -36,7 +38,9 @@ impl Member {
             Rpc::Vote(vote) => RpcAnswer::Vote(self.raft.vote(vote).await),
             Rpc::Snapshot(piece) => {
                 let answer = self.raft.install_snapshot(piece).await;
-                self.heard_leader();
+                if answer.is_ok() {
+                    self.heard_leader();
+                }
                 RpcAnswer::Snapshot(answer)
             }
         }
