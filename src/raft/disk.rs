@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    StorageBackend as _, TableDefinition, WriteTransaction,
+    StorageBackend as _, TableDefinition, TransactionError, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -78,7 +78,7 @@ pub enum DiskError {
 /// The file of one member.
 #[derive(Clone)]
 pub struct Disk {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
     /// Of the entries that were appended since the newest snapshot.
     grown: Arc<AtomicU64>,
     /// The index of what was noted last as committed.
@@ -254,16 +254,19 @@ impl Disk {
         Ok(self.note::<Option<LogId>>(COMMITTED)?.flatten())
     }
 
-    /// Notes that; a hint for the next start, which goes to disk with the next append.
+    /// Notes that; a hint for the next start, which goes to disk with the next append. It waits
+    /// for nobody: while another writer waits for the disk, the file keeps the older hint.
     pub fn set_committed(&self, committed: Option<LogId>) -> io::Result<()> {
-        let mut write = self.database.begin_write().map_err(io_error)?;
+        self.committed
+            .store(committed.map_or(0, |log| log.index), Ordering::Relaxed);
+        let mut write = match self.database.try_begin_write() {
+            Err(TransactionError::WouldBlock) => return Ok(()),
+            begun => begun.map_err(io_error)?,
+        };
         let durability = write.set_durability(Durability::None);
         durability.map_err(io::Error::other)?;
         put(&write, COMMITTED, &committed)?;
-        write.commit().map_err(io_error)?;
-        self.committed
-            .store(committed.map_or(0, |log| log.index), Ordering::Relaxed);
-        Ok(())
+        write.commit().map_err(io_error)
     }
 
     /// The same as a number, without a look at the disk; 0 until it is known.
