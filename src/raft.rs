@@ -22,6 +22,7 @@ mod network;
 mod node;
 mod options;
 mod proposals;
+mod receiving;
 mod records;
 mod replica;
 mod seating;
@@ -42,6 +43,8 @@ pub use stamps::{Stamps, Until};
 mod disk_tests;
 #[cfg(test)]
 mod ending_tests;
+#[cfg(test)]
+mod receiving_tests;
 #[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::first_start::FirstStart;
+use super::receiving::Receiving;
 use super::types::{Entry, LogId, SnapshotMeta, Vote};
 use crate::peers::{DiskId, Identity};
 
@@ -83,6 +84,8 @@ pub struct Disk {
     grown: Arc<AtomicU64>,
     /// The index of what was noted last as committed.
     committed: Arc<AtomicU64>,
+    /// What is known of a snapshot that comes from another member.
+    pub(super) receiving: Arc<Receiving>,
 }
 
 /// Any trouble with the database, as the system's.
@@ -182,6 +185,7 @@ impl Disk {
             database: Arc::new(database.map_err(io_error)?),
             grown: Arc::default(),
             committed: Arc::default(),
+            receiving: Arc::default(),
         })
     }
 
@@ -206,10 +210,18 @@ impl Disk {
     fn read_all(&self) -> io::Result<()> {
         self.vote()?;
         self.committed()?;
-        self.purged()?;
         self.snapshot()?;
+        let purged = self.purged()?;
+        if let Some(purged) = purged
+            && !self.replaced(purged)?
+        {
+            return Err(io::Error::other(format!(
+                "the entries up to {} are gone, and no snapshot holds what they did",
+                purged.index
+            )));
+        }
         let entries = self.entries(..)?;
-        let mut expected = self.purged()?.map(|purged| purged.index + 1);
+        let mut expected = purged.map(|purged| purged.index + 1);
         for entry in entries {
             let index = entry.log_id.index;
             if expected.is_some_and(|expected| expected != index) {
@@ -358,6 +370,12 @@ impl Disk {
         Ok(Some((meta, bytes.ok_or_else(missing)?)))
     }
 
+    /// Whether it holds what the entries up to `upto` did.
+    pub fn replaced(&self, upto: LogId) -> io::Result<bool> {
+        let meta: Option<SnapshotMeta> = self.note(SNAPSHOT_META)?;
+        Ok(meta.is_some_and(|meta| meta.last_log_id >= Some(upto)))
+    }
+
     /// Replaces it.
     pub fn set_snapshot(&self, meta: &SnapshotMeta, snapshot: &[u8]) -> io::Result<()> {
         self.write(|write| {
@@ -367,6 +385,7 @@ impl Disk {
             Ok(())
         })?;
         self.grown.store(0, Ordering::Relaxed);
+        self.receiving.stored();
         Ok(())
     }
 

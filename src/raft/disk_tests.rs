@@ -15,7 +15,7 @@ use super::RaftNode;
 use super::disk::Disk;
 use super::log::Log;
 use super::replica::Replica;
-use super::types::{RaftId, StorageError, TypeConfig, Vote};
+use super::types::{RaftId, SnapshotMeta, StorageError, TypeConfig, Vote};
 use crate::lease::Drift;
 use crate::peers::{Identity, Missing};
 use crate::time::BootClock;
@@ -63,7 +63,11 @@ fn written(dir: &Path) -> (Vote, Vec<u64>) {
         .collect();
     disk.append(&entries).unwrap();
     disk.set_vote(&Vote::new(2, RaftId::from(1))).unwrap();
-    disk.set_snapshot(&Default::default(), b"{}").unwrap();
+    let replaced = SnapshotMeta {
+        last_log_id: Some(entries[9].log_id),
+        ..SnapshotMeta::default()
+    };
+    disk.set_snapshot(&replaced, b"{}").unwrap();
     disk.purge(entries[9].log_id).unwrap();
     disk.truncate(30).unwrap();
     disk.set_vote(&vote).unwrap();
