@@ -46,6 +46,8 @@ mod ending_tests;
 #[cfg(test)]
 mod receiving_tests;
 #[cfg(test)]
+mod seating_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod tests;

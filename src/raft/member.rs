@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub replica: Replica,
     pub disk: Disk,
     pub proposals: mpsc::Sender<Proposal>,
+    /// Held by whoever changes who votes, from the first entry of the change to the last.
+    pub changing: tokio::sync::Mutex<()>,
     /// When a Raft leader was last heard, or this member led.
     pub heard: Mutex<Option<Moment>>,
     /// With which disk a peer last came that is not the one of its seat, and when.

@@ -124,6 +124,7 @@ impl RaftNode {
             replica,
             disk,
             proposals,
+            changing: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
             other_disks: Mutex::default(),
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::member::Member;
 use super::options::MOST_VOTERS;
+use super::seating;
 use super::types::{RaftId, Seat};
 use super::wire::{Told, Wire};
 use crate::peers::MemberId;
@@ -31,6 +32,7 @@ pub(super) async fn look_after(member: Arc<Member>) {
     while member.ended().is_none() {
         keep_disks(&member);
         if member.is_raft_leader() {
+            seating::finish(&member).await;
             seat_witnesses(&member).await;
         }
         if member.disk.grown() > SNAPSHOT_BYTES {
