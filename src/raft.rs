@@ -48,6 +48,8 @@ mod receiving_tests;
 #[cfg(test)]
 mod seating_tests;
 #[cfg(test)]
+mod serving_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::select;
 
 use super::member::Member;
+use super::types::RaftId;
 use super::wire::Wire;
+use crate::peers::MemberId;
 use crate::time::{pause, within};
 
 /// For one proposal to be committed.
@@ -42,13 +44,13 @@ async fn majority_would(member: &Member, limit: Duration) -> bool {
     let Ok(last) = member.last_log() else {
         return false;
     };
-    let Ok(body) = serde_json::to_value(Wire::Ping { last }) else {
-        return false;
-    };
     let others = voters.iter().filter(|id| **id != member.own());
-    let mut answers: FuturesUnordered<_> = others
-        .map(|id| member.mesh.call(*id, body.clone(), limit))
-        .collect();
+    let ask = |id: &MemberId| {
+        let disk = membership.get_node(&RaftId(*id))?.disk.clone();
+        let body = serde_json::to_value(Wire::Ping { disk, last }).ok()?;
+        Some(member.mesh.call(*id, body, limit))
+    };
+    let mut answers: FuturesUnordered<_> = others.filter_map(ask).collect();
     let needed = voters.len() / 2 + 1;
     let mut willing = 1;
     while willing < needed {

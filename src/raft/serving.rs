@@ -21,10 +21,15 @@ impl Member {
         able && self.silence() > lease && as_long
     }
 
+    /// Whether a seat of this disk is this member's: the vote of any other is not its own to
+    /// promise.
+    pub(super) fn has_seat(&self, disk: Option<&DiskId>) -> bool {
+        disk == Some(&self.options.mesh.identity.disk)
+    }
+
     async fn rpc(&self, disk: Option<DiskId>, rpc: Rpc) -> RpcAnswer {
-        let own = &self.options.mesh.identity.disk;
-        if disk.as_ref() != Some(own) {
-            return RpcAnswer::AnotherDisk(own.clone());
+        if !self.has_seat(disk.as_ref()) {
+            return RpcAnswer::AnotherDisk(self.options.mesh.identity.disk.clone());
         }
         match rpc {
             Rpc::Append(append) => {
@@ -53,7 +58,10 @@ impl Member {
         };
         let answer = match wire {
             Wire::Rpc { disk, rpc } => serde_json::to_value(self.rpc(disk, rpc).await),
-            Wire::Ping { last } => serde_json::to_value(self.would_vote(last)),
+            Wire::Ping { disk, last } => {
+                let would = self.has_seat(disk.as_ref()) && self.would_vote(last);
+                serde_json::to_value(would)
+            }
             Wire::Who => serde_json::to_value(Told {
                 disk: self.options.mesh.identity.disk.clone(),
                 witness: self.options.witness,
