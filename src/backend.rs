@@ -58,6 +58,12 @@ pub trait Store: Send + Sync {
         Membership::None
     }
 
+    /// Waits until this process's own part of the store is gone for good, and says why. A
+    /// server that is away is no such end: it is waited for.
+    async fn ended(&self) -> StoreError {
+        std::future::pending().await
+    }
+
     /// What the others still need of this node when it has given its leases back and is about
     /// to end. It takes about a call at most.
     async fn leave(&self) {}

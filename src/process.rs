@@ -208,6 +208,10 @@ impl Prepared {
         let exit = tokio::select! {
             exit = until_end(&sidecar, config, output, app.as_ref(), &mut signals) => exit,
             () = tell_status(&shared, config, said(config, output)) => Exit::Ok,
+            why = store.ended() => {
+                tracing::error!(%why, "stopping: no waiting makes the store of use to this process");
+                Exit::Unavailable
+            }
         };
         beside.stopping();
         // The API goes on answering "not leader" while the lease is given back.

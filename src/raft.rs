@@ -12,6 +12,7 @@
 
 mod disk;
 mod duties;
+mod ending;
 mod farewell;
 mod first_start;
 mod leading;
@@ -21,6 +22,7 @@ mod network;
 mod node;
 mod options;
 mod proposals;
+mod receiving;
 mod records;
 mod replica;
 mod seating;
@@ -40,6 +42,16 @@ pub use stamps::{Stamps, Until};
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
+mod ending_tests;
+#[cfg(test)]
+mod receiving_tests;
+#[cfg(test)]
+mod seating_tests;
+#[cfg(test)]
+mod serving_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod three;

@@ -108,6 +108,10 @@ impl Store for RaftStore {
         Membership::Seated(Arc::clone(&self.node) as Arc<dyn Seats>)
     }
 
+    async fn ended(&self) -> StoreError {
+        self.node.ended().await
+    }
+
     async fn leave(&self) {
         let given_back = std::mem::take(&mut *self.given_back());
         let limit = self.call_timeout;

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    StorageBackend as _, TableDefinition, WriteTransaction,
+    StorageBackend as _, TableDefinition, TransactionError, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::first_start::FirstStart;
+use super::receiving::Receiving;
 use super::types::{Entry, LogId, SnapshotMeta, Vote};
 use crate::peers::{DiskId, Identity};
 
@@ -78,11 +79,13 @@ pub enum DiskError {
 /// The file of one member.
 #[derive(Clone)]
 pub struct Disk {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
     /// Of the entries that were appended since the newest snapshot.
     grown: Arc<AtomicU64>,
     /// The index of what was noted last as committed.
     committed: Arc<AtomicU64>,
+    /// What is known of a snapshot that comes from another member.
+    pub(super) receiving: Arc<Receiving>,
 }
 
 /// Any trouble with the database, as the system's.
@@ -93,7 +96,7 @@ fn io_error(error: impl Into<redb::Error>) -> io::Error {
     }
 }
 
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .set_cache_size(CACHE_BYTES)
@@ -161,7 +164,15 @@ impl Disk {
             // An empty file would be made a database by `create`, and pass for a blank disk.
             return Self::of(builder().open(path));
         }
-        let disk = Self::of(builder().create(path))?;
+        Self::made(builder().create(path), owner)
+    }
+
+    /// A new one.
+    pub(super) fn made(
+        database: Result<Database, DatabaseError>,
+        owner: &DiskId,
+    ) -> io::Result<Self> {
+        let disk = Self::of(database)?;
         disk.write(|write| {
             write.open_table(LOG).map_err(io_error)?;
             put(write, DISK, owner)
@@ -174,6 +185,7 @@ impl Disk {
             database: Arc::new(database.map_err(io_error)?),
             grown: Arc::default(),
             committed: Arc::default(),
+            receiving: Arc::default(),
         })
     }
 
@@ -198,10 +210,18 @@ impl Disk {
     fn read_all(&self) -> io::Result<()> {
         self.vote()?;
         self.committed()?;
-        self.purged()?;
         self.snapshot()?;
+        let purged = self.purged()?;
+        if let Some(purged) = purged
+            && !self.replaced(purged)?
+        {
+            return Err(io::Error::other(format!(
+                "the entries up to {} are gone, and no snapshot holds what they did",
+                purged.index
+            )));
+        }
         let entries = self.entries(..)?;
-        let mut expected = self.purged()?.map(|purged| purged.index + 1);
+        let mut expected = purged.map(|purged| purged.index + 1);
         for entry in entries {
             let index = entry.log_id.index;
             if expected.is_some_and(|expected| expected != index) {
@@ -246,16 +266,19 @@ impl Disk {
         Ok(self.note::<Option<LogId>>(COMMITTED)?.flatten())
     }
 
-    /// Notes that; a hint for the next start, which goes to disk with the next append.
+    /// Notes that; a hint for the next start, which goes to disk with the next append. It waits
+    /// for nobody: while another writer waits for the disk, the file keeps the older hint.
     pub fn set_committed(&self, committed: Option<LogId>) -> io::Result<()> {
-        let mut write = self.database.begin_write().map_err(io_error)?;
+        self.committed
+            .store(committed.map_or(0, |log| log.index), Ordering::Relaxed);
+        let mut write = match self.database.try_begin_write() {
+            Err(TransactionError::WouldBlock) => return Ok(()),
+            begun => begun.map_err(io_error)?,
+        };
         let durability = write.set_durability(Durability::None);
         durability.map_err(io::Error::other)?;
         put(&write, COMMITTED, &committed)?;
-        write.commit().map_err(io_error)?;
-        self.committed
-            .store(committed.map_or(0, |log| log.index), Ordering::Relaxed);
-        Ok(())
+        write.commit().map_err(io_error)
     }
 
     /// The same as a number, without a look at the disk; 0 until it is known.
@@ -347,6 +370,12 @@ impl Disk {
         Ok(Some((meta, bytes.ok_or_else(missing)?)))
     }
 
+    /// Whether it holds what the entries up to `upto` did.
+    pub fn replaced(&self, upto: LogId) -> io::Result<bool> {
+        let meta: Option<SnapshotMeta> = self.note(SNAPSHOT_META)?;
+        Ok(meta.is_some_and(|meta| meta.last_log_id >= Some(upto)))
+    }
+
     /// Replaces it.
     pub fn set_snapshot(&self, meta: &SnapshotMeta, snapshot: &[u8]) -> io::Result<()> {
         self.write(|write| {
@@ -356,6 +385,7 @@ impl Disk {
             Ok(())
         })?;
         self.grown.store(0, Ordering::Relaxed);
+        self.receiving.stored();
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! The file against `openraft`'s own suite for storage, and against damage.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use openraft::storage::RaftLogStorage as _;
 use openraft::testing::{StoreBuilder, Suite, blank_ent};
@@ -14,7 +15,7 @@ use super::RaftNode;
 use super::disk::Disk;
 use super::log::Log;
 use super::replica::Replica;
-use super::types::{RaftId, StorageError, TypeConfig, Vote};
+use super::types::{RaftId, SnapshotMeta, StorageError, TypeConfig, Vote};
 use crate::lease::Drift;
 use crate::peers::{Identity, Missing};
 use crate::time::BootClock;
@@ -62,7 +63,11 @@ fn written(dir: &Path) -> (Vote, Vec<u64>) {
         .collect();
     disk.append(&entries).unwrap();
     disk.set_vote(&Vote::new(2, RaftId::from(1))).unwrap();
-    disk.set_snapshot(&Default::default(), b"{}").unwrap();
+    let replaced = SnapshotMeta {
+        last_log_id: Some(entries[9].log_id),
+        ..SnapshotMeta::default()
+    };
+    disk.set_snapshot(&replaced, b"{}").unwrap();
     disk.purge(entries[9].log_id).unwrap();
     disk.truncate(30).unwrap();
     disk.set_vote(&vote).unwrap();
@@ -208,4 +213,25 @@ async fn who_led_before_a_restart_stands_for_election_first() {
         assert_eq!(read.leader_id, vote.leader_id);
         assert_eq!(read.committed, goes_on);
     }
+}
+
+#[test]
+fn the_hint_of_what_is_committed_waits_for_no_other_writer() {
+    let home = TempDir::new().unwrap();
+    let disk = open(home.path()).unwrap();
+    let noted = |index| {
+        let (disk, (tell, told)) = (disk.clone(), mpsc::channel());
+        let committed = blank_ent::<TypeConfig>(2, RaftId::from(1), index).log_id;
+        std::thread::spawn(move || tell.send(disk.set_committed(Some(committed))));
+        told.recv_timeout(Duration::from_secs(30))
+            .map(Result::unwrap)
+    };
+    noted(3).unwrap();
+    let writes = disk.database.begin_write().unwrap();
+    noted(4).expect("it does not wait");
+    drop(writes);
+    let committed = || disk.committed().unwrap().map(|log| log.index);
+    assert_eq!((disk.known_committed(), committed()), (4, Some(3)));
+    noted(5).unwrap();
+    assert_eq!((disk.known_committed(), committed()), (5, Some(5)));
 }

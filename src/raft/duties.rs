@@ -1,4 +1,5 @@
-//! What a member does unasked: it stands for election, and ends leases that are over.
+//! What a member does unasked while its Raft is at work: it stands for election, and ends leases
+//! that are over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::select;
 
 use super::member::Member;
-use super::types::LogId;
+use super::types::RaftId;
 use super::wire::Wire;
+use crate::peers::MemberId;
 use crate::time::{pause, within};
 
 /// For one proposal to be committed.
@@ -24,7 +26,7 @@ pub(super) async fn stand_when_a_majority_would_vote(member: Arc<Member>) {
     let times = member.options.times();
     let every = Duration::from_millis((times.election_min / 3).max(times.heartbeat));
     let patience = Duration::from_millis(times.election_min);
-    loop {
+    while member.ended().is_none() {
         let leads = member.is_raft_leader();
         let stands = !leads && member.silence() > patience && majority_would(&member, every).await;
         member.raft.runtime_config().elect(stands);
@@ -39,14 +41,16 @@ async fn majority_would(member: &Member, limit: Duration) -> bool {
     if !voters.contains(&member.own()) {
         return false;
     }
-    let last: Option<LogId> = member.last_log();
-    let Ok(body) = serde_json::to_value(Wire::Ping { last }) else {
+    let Ok(last) = member.last_log() else {
         return false;
     };
     let others = voters.iter().filter(|id| **id != member.own());
-    let mut answers: FuturesUnordered<_> = others
-        .map(|id| member.mesh.call(*id, body.clone(), limit))
-        .collect();
+    let ask = |id: &MemberId| {
+        let disk = membership.get_node(&RaftId(*id))?.disk.clone();
+        let body = serde_json::to_value(Wire::Ping { disk, last }).ok()?;
+        Some(member.mesh.call(*id, body, limit))
+    };
+    let mut answers: FuturesUnordered<_> = others.filter_map(ask).collect();
     let needed = voters.len() / 2 + 1;
     let mut willing = 1;
     while willing < needed {
@@ -63,7 +67,8 @@ async fn majority_would(member: &Member, limit: Duration) -> bool {
 pub(super) async fn end_what_is_over(member: Arc<Member>) {
     let mut metrics = member.raft.server_metrics();
     let mut changes = member.replica.changes();
-    loop {
+    // Without that look it would spin: metrics that are over have always just changed.
+    while member.ended().is_none() {
         let now = member.clock.now();
         let (over, wake_at) = member
             .replica
@@ -82,4 +87,10 @@ pub(super) async fn end_what_is_over(member: Arc<Member>) {
             () = pause(left.min(ENDED_WITHIN)) => {}
         }
     }
+}
+
+/// A member whose Raft has ended looks well to its peers and its sidecar. So it is said aloud.
+pub(super) async fn tell_of_the_end(member: Arc<Member>) {
+    let why = member.until_ended().await;
+    tracing::error!("{why}");
 }

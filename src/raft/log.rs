@@ -111,6 +111,8 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let disk = self.disk.clone();
+        let replaced = || self.disk.replaced(log_id);
+        disk.receiving.until(replaced).await.map_err(writing)?;
         aside(move || disk.purge(log_id)).await.map_err(writing)
     }
 }

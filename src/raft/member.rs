@@ -1,6 +1,7 @@
 //! What the tasks of one member share, and how it asks the Raft leader, wherever that is.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct Member {
     pub replica: Replica,
     pub disk: Disk,
     pub proposals: mpsc::Sender<Proposal>,
+    /// Held by whoever changes who votes, from the first entry of the change to the last.
+    pub changing: tokio::sync::Mutex<()>,
     /// When a Raft leader was last heard, or this member led.
     pub heard: Mutex<Option<Moment>>,
     /// With which disk a peer last came that is not the one of its seat, and when.
@@ -65,11 +68,11 @@ impl Member {
         self.raft.metrics().borrow().state == ServerState::Leader
     }
 
-    pub fn last_log(&self) -> Option<LogId> {
-        self.disk.last().ok().flatten().or_else(|| {
-            let purged = self.disk.purged();
-            purged.ok().flatten()
-        })
+    pub fn last_log(&self) -> io::Result<Option<LogId>> {
+        match self.disk.last()? {
+            None => self.disk.purged(),
+            last => Ok(last),
+        }
     }
 
     /// How long no Raft leader was heard.
@@ -113,6 +116,9 @@ impl Member {
     pub async fn ask(&self, ask: Ask, limit: Duration) -> Result<Answer, StoreError> {
         let until = self.clock.now() + limit;
         loop {
+            if let Some(ended) = self.ended() {
+                return Err(ended);
+            }
             let left = until.since(self.clock.now());
             if left.is_zero() {
                 return Err(StoreError::Unavailable(format!(

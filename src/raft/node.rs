@@ -50,7 +50,7 @@ pub enum RaftError {
 /// One member of a Raft cluster. Dropping it ends its work, soon.
 pub struct RaftNode {
     pub(super) member: Arc<Member>,
-    tasks: Mutex<JoinSet<()>>,
+    pub(super) tasks: Mutex<JoinSet<()>>,
 }
 
 impl RaftNode {
@@ -86,6 +86,15 @@ impl RaftNode {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, RaftError> {
         let disk = Disk::open(&options.state_dir, &options.mesh.identity)?;
+        Self::start_with(disk, network, options, clock).await
+    }
+
+    pub(super) async fn start_with(
+        disk: Disk,
+        network: Arc<dyn Sockets>,
+        options: RaftOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, RaftError> {
         let replica = Replica::open(disk.clone(), Arc::clone(&clock), options.drift)?;
         let started = Mesh::start_on(network, options.mesh.clone(), Arc::clone(&clock));
         let (mesh, events) = started.await?;
@@ -115,6 +124,7 @@ impl RaftNode {
             replica,
             disk,
             proposals,
+            changing: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
             other_disks: Mutex::default(),
         });
@@ -126,6 +136,7 @@ impl RaftNode {
         )));
         tasks.spawn(duties::end_what_is_over(Arc::clone(&member)));
         tasks.spawn(seats::look_after(Arc::clone(&member)));
+        tasks.spawn(duties::tell_of_the_end(Arc::clone(&member)));
         Ok(Arc::new(Self {
             member,
             tasks: Mutex::new(tasks),
@@ -141,6 +152,12 @@ impl RaftNode {
         if let Err(error) = self.member.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop well");
         }
+    }
+
+    /// Waits until this member can take part no more: its disk has refused a write, as a rule.
+    /// Only another start makes that good.
+    pub async fn ended(&self) -> StoreError {
+        self.member.until_ended().await
     }
 
     /// The members' way, for the metrics.

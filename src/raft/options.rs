@@ -82,6 +82,11 @@ impl RaftOptions {
         RaftTimes::of(self.election_timeout, self.mesh.heartbeat)
     }
 
+    /// What it must not forget.
+    pub(super) fn file(&self) -> PathBuf {
+        self.state_dir.join("raft.redb")
+    }
+
     pub(super) fn config(&self) -> Config {
         let times = self.times();
         Config {

@@ -172,6 +172,30 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// On disk first, then in memory.
+    async fn install(&self, meta: &SnapshotMeta, bytes: Vec<u8>) -> Result<(), StorageError> {
+        let records: Records = serde_json::from_slice(&bytes)
+            .map_err(io::Error::from)
+            .map_err(reading)?;
+        let (disk, noted) = (self.0.disk.clone(), meta.clone());
+        aside(move || disk.set_snapshot(&noted, &bytes))
+            .await
+            .map_err(|error| snapshot_failed(meta, error))?;
+        {
+            let applied = &mut *lock(&self.0.applied);
+            applied.records = records;
+            applied.last = meta.last_log_id;
+            applied.membership = meta.last_membership.clone();
+            let now = self.0.clock.now();
+            applied.stamps.replaced(now, &applied.records);
+            self.tell_of_gap(&applied.records);
+        }
+        self.told();
+        Ok(())
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for Replica {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let copied = self.copy().map_err(io::Error::from).map_err(reading)?;
@@ -212,6 +236,7 @@ impl RaftStateMachine<TypeConfig> for Replica {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
+        self.0.disk.receiving.begins();
         Ok(Box::default())
     }
 
@@ -220,25 +245,11 @@ impl RaftStateMachine<TypeConfig> for Replica {
         meta: &SnapshotMeta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let bytes = snapshot.into_inner();
-        let records: Records = serde_json::from_slice(&bytes)
-            .map_err(io::Error::from)
-            .map_err(reading)?;
-        let (disk, noted) = (self.0.disk.clone(), meta.clone());
-        aside(move || disk.set_snapshot(&noted, &bytes))
-            .await
-            .map_err(|error| snapshot_failed(meta, error))?;
-        {
-            let applied = &mut *lock(&self.0.applied);
-            applied.records = records;
-            applied.last = meta.last_log_id;
-            applied.membership = meta.last_membership.clone();
-            let now = self.0.clock.now();
-            applied.stamps.replaced(now, &applied.records);
-            self.tell_of_gap(&applied.records);
+        let installed = self.install(meta, snapshot.into_inner()).await;
+        if installed.is_err() {
+            self.0.disk.receiving.failed();
         }
-        self.told();
-        Ok(())
+        installed
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {

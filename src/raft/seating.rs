@@ -1,7 +1,13 @@
 //! What an operator changes about the seats, as the Raft leader does it. Each step is one
 //! that may be asked for again after it was broken off.
+//!
+//! A change of the voters is two entries: a joint configuration, in which the old voters and the
+//! new ones each need a majority, then the new one alone. Whoever asked may go away between the
+//! two, and so may the Raft leader: then whoever leads the log finishes it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -9,12 +15,16 @@ use openraft::raft::ClientWriteResponse;
 
 use super::member::Member;
 use super::options::MOST_VOTERS;
+use super::replica::Applied;
 use super::seats::{LOOK_EVERY, keep_disks, who};
 use super::types::{RaftId, Seat, TypeConfig};
 use super::wire::{Answer, Reply, SeatsAsk};
 use crate::lease::StoreError;
 use crate::peers::{DiskId, MemberId};
-use crate::time::pause;
+use crate::time::{pause, within};
+
+/// For a change that was broken off to be finished, before the other duties go on.
+const FINISHED_WITHIN: Duration = Duration::from_secs(1);
 
 type Change = ChangeMembers<RaftId, Seat>;
 type Written = ClientWriteResponse<TypeConfig>;
@@ -33,11 +43,62 @@ async fn changed(member: &Member, ask: SeatsAsk) -> Result<u64, Reply> {
     member.confirmed().await?;
     let (SeatsAsk::Add(id) | SeatsAsk::Remove(id) | SeatsAsk::Replace(id)) = ask;
     tracing::info!(member = %id, ?ask, "a change of the members was asked for");
+    let one_at_a_time = member.changing.lock().await;
+    let finished = finished(member).await?;
+    drop(one_at_a_time);
+    if let Some(index) = finished.filter(|_| is_done(member, ask)) {
+        return Ok(index);
+    }
     match ask {
         SeatsAsk::Add(id) => add(member, id).await,
         SeatsAsk::Remove(id) => remove(member, id).await,
         SeatsAsk::Replace(id) => replace(member, id).await,
     }
+}
+
+/// Finishes what was broken off half way; only by who has `member.changing`, for between the two
+/// entries every change looks like that.
+async fn finished(member: &Member) -> Result<Option<u64>, Reply> {
+    let metrics = member.raft.metrics();
+    let newest = Arc::clone(&metrics.borrow().membership_config);
+    let committed = member
+        .replica
+        .with(|applied| applied.membership.log_id() == newest.log_id());
+    if !committed || newest.membership().get_joint_config().len() < 2 {
+        return Ok(None);
+    }
+    tracing::info!(membership = %newest, "a change of the members that was broken off goes on");
+    // Nobody more: so it becomes what it was to be. Who votes no more then has no seat.
+    let nobody_more = Change::AddVoterIds(BTreeSet::new());
+    let done = member.raft.change_membership(nobody_more, false);
+    written(done).await.map(Some)
+}
+
+/// The same, unasked, by the Raft leader; tried again where it does not come to an end.
+pub(super) async fn finish(member: &Member) {
+    let Ok(_one_at_a_time) = member.changing.try_lock() else {
+        return;
+    };
+    if let Some(Err(reply)) = within(FINISHED_WITHIN, finished(member)).await {
+        tracing::debug!(?reply, "a change of the members is not finished yet");
+    }
+}
+
+/// Whether nothing of it is left to do.
+fn is_done(member: &Member, ask: SeatsAsk) -> bool {
+    let applied = |applied: &Applied| Seated::of(applied.membership.membership());
+    let seated = member.replica.with(applied);
+    match ask {
+        SeatsAsk::Add(id) => seated.voters.contains(&id),
+        SeatsAsk::Remove(id) => !seated.has(id),
+        SeatsAsk::Replace(id) => seated.voters.contains(&id) && connected(member, id),
+    }
+}
+
+/// Who votes is changed by one at a time.
+async fn voters(member: &Member, change: Change, retain: bool) -> Result<u64, Reply> {
+    let _one_at_a_time = member.changing.lock().await;
+    written(member.raft.change_membership(change, retain)).await
 }
 
 fn refused(why: String) -> Reply {
@@ -71,8 +132,10 @@ struct Seated {
 impl Seated {
     fn now(member: &Member) -> Self {
         let metrics = member.raft.metrics();
-        let metrics = metrics.borrow();
-        let membership = metrics.membership_config.membership();
+        Self::of(metrics.borrow().membership_config.membership())
+    }
+
+    fn of(membership: &openraft::Membership<RaftId, Seat>) -> Self {
         Self {
             voters: membership.voter_ids().map(|id| id.0).collect(),
             learners: membership.learner_ids().map(|id| id.0).collect(),
@@ -135,10 +198,9 @@ async fn add(member: &Member, id: MemberId) -> Result<u64, Reply> {
 async fn seat(member: &Member, id: MemberId, disk: DiskId) -> Result<u64, Reply> {
     // Waits until it has the log: a voter that has nothing yet only makes majorities dearer.
     let learner = Seat { disk: Some(disk) };
-    let raft = &member.raft;
-    written(raft.add_learner(RaftId(id), learner, true)).await?;
+    written(member.raft.add_learner(RaftId(id), learner, true)).await?;
     let voter = Change::AddVoterIds(BTreeSet::from([RaftId(id)]));
-    written(raft.change_membership(voter, true)).await
+    voters(member, voter, true).await
 }
 
 async fn remove(member: &Member, id: MemberId) -> Result<u64, Reply> {
@@ -172,7 +234,7 @@ async fn remove(member: &Member, id: MemberId) -> Result<u64, Reply> {
         )));
     }
     let gone = Change::RemoveVoters(ids);
-    written(member.raft.change_membership(gone, false)).await
+    voters(member, gone, false).await
 }
 
 /// The old disk's seat goes first: never may both disks of one member vote.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::member::Member;
 use super::options::MOST_VOTERS;
+use super::seating;
 use super::types::{RaftId, Seat};
 use super::wire::{Told, Wire};
 use crate::peers::MemberId;
@@ -28,9 +29,10 @@ pub(super) async fn look_after(member: Arc<Member>) {
     if member.options.bootstrap {
         begin(&member).await;
     }
-    loop {
+    while member.ended().is_none() {
         keep_disks(&member);
         if member.is_raft_leader() {
+            seating::finish(&member).await;
             seat_witnesses(&member).await;
         }
         if member.disk.grown() > SNAPSHOT_BYTES {
@@ -43,7 +45,7 @@ pub(super) async fn look_after(member: Arc<Member>) {
 /// All listed members must be there and blank. Any number of them may do this at once:
 /// they all find the same.
 async fn begin(member: &Member) {
-    while member.disk.is_blank().unwrap_or(false) {
+    while member.ended().is_none() && member.disk.is_blank().unwrap_or(false) {
         let mut seats = BTreeMap::new();
         if !member.options.witness {
             let disk = Some(member.options.mesh.identity.disk.clone());

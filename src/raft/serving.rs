@@ -12,17 +12,24 @@ use super::wire::{Rpc, RpcAnswer, Told, Wire};
 use crate::peers::{DiskId, Event, ReplyHandle};
 
 impl Member {
-    /// Whether it would vote for who has a log up to `last`: no Raft leader is heard, and
-    /// its own log is not longer.
-    fn would_vote(&self, last: Option<LogId>) -> bool {
+    /// Whether it would vote for who has a log up to `last`: no Raft leader is heard, its own
+    /// log is not longer, and it could note the vote.
+    pub(super) fn would_vote(&self, last: Option<LogId>) -> bool {
         let lease = Duration::from_millis(self.options.times().election_max);
-        !self.is_raft_leader() && self.silence() > lease && last >= self.last_log()
+        let as_long = self.last_log().is_ok_and(|own| last >= own);
+        let able = self.ended().is_none() && !self.is_raft_leader();
+        able && self.silence() > lease && as_long
+    }
+
+    /// Whether a seat of this disk is this member's: the vote of any other is not its own to
+    /// promise.
+    pub(super) fn has_seat(&self, disk: Option<&DiskId>) -> bool {
+        disk == Some(&self.options.mesh.identity.disk)
     }
 
     async fn rpc(&self, disk: Option<DiskId>, rpc: Rpc) -> RpcAnswer {
-        let own = &self.options.mesh.identity.disk;
-        if disk.as_ref() != Some(own) {
-            return RpcAnswer::AnotherDisk(own.clone());
+        if !self.has_seat(disk.as_ref()) {
+            return RpcAnswer::AnotherDisk(self.options.mesh.identity.disk.clone());
         }
         match rpc {
             Rpc::Append(append) => {
@@ -36,7 +43,9 @@ impl Member {
             Rpc::Vote(vote) => RpcAnswer::Vote(self.raft.vote(vote).await),
             Rpc::Snapshot(piece) => {
                 let answer = self.raft.install_snapshot(piece).await;
-                self.heard_leader();
+                if answer.is_ok() {
+                    self.heard_leader();
+                }
                 RpcAnswer::Snapshot(answer)
             }
         }
@@ -49,7 +58,10 @@ impl Member {
         };
         let answer = match wire {
             Wire::Rpc { disk, rpc } => serde_json::to_value(self.rpc(disk, rpc).await),
-            Wire::Ping { last } => serde_json::to_value(self.would_vote(last)),
+            Wire::Ping { disk, last } => {
+                let would = self.has_seat(disk.as_ref()) && self.would_vote(last);
+                serde_json::to_value(would)
+            }
             Wire::Who => serde_json::to_value(Told {
                 disk: self.options.mesh.identity.disk.clone(),
                 witness: self.options.witness,

@@ -21,10 +21,11 @@ impl Member {
         let seated = membership.nodes().map(|(id, _)| id.0);
         let all: BTreeSet<MemberId> = listed.chain(seated).collect();
         let seat = |id: MemberId| self.seat_status(&metrics, &peers, id);
+        let leader = metrics.current_leader.filter(|_| self.ended().is_none());
         ClusterStatus {
             kind: "raft",
             member: self.own().to_string(),
-            raft_leader: metrics.current_leader.map(|leader| leader.to_string()),
+            raft_leader: leader.map(|leader| leader.to_string()),
             has_quorum: self.has_quorum(&metrics, &peers),
             members: all.into_iter().map(seat).collect(),
             log: self.log_status(&metrics),
@@ -34,6 +35,9 @@ impl Member {
     /// The Raft leader knows who answers it. The others only know that they hear it, and
     /// whom they reach: a Raft leader without a majority is heard, too.
     fn has_quorum(&self, metrics: &Metrics, peers: &[PeerStatus]) -> bool {
+        if self.ended().is_some() {
+            return false;
+        }
         let recent = self.options.times().election_max;
         if metrics.state == ServerState::Leader {
             let since = metrics.millis_since_quorum_ack;

@@ -18,8 +18,11 @@ use crate::peers::{DiskId, MemberId};
 pub(super) enum Wire {
     /// Raft's own, meant for the disk that has the seat.
     Rpc { disk: Option<DiskId>, rpc: Rpc },
-    /// Whether the receiver would vote for who has this log.
-    Ping { last: Option<LogId> },
+    /// Whether the receiver, on the disk that has the seat, would vote for who has this log.
+    Ping {
+        disk: Option<DiskId>,
+        last: Option<LogId>,
+    },
     /// Who the receiver is.
     Who,
     /// For the Raft leader.

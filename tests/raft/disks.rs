@@ -1,9 +1,12 @@
-//! Disks that were lost or damaged, under real processes.
+//! Disks that were lost or damaged, or that fill up, under real processes.
 
 use std::fs;
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::members::BOUND;
-use crate::process::finish;
+use crate::process::{Node, finish};
 use crate::processes::Cluster;
 
 /// A member that is damaged so does not start, names the file, and the others go on.
@@ -62,4 +65,64 @@ fn a_missing_log_is_refused_and_an_empty_one_is_no_new_one() {
     }
     assert_eq!(fs::read(&path).unwrap(), b"");
     cluster.leader_within(BOUND);
+}
+
+/// A member that is told of a full disk by an error, not by a signal.
+fn told_by_an_error(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+/// No more bytes fit into any file of a process.
+fn fill_up(node: &Node) {
+    let pid = i32::try_from(node.pid()).ok().and_then(Pid::from_raw);
+    let nothing = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Fsize)
+    };
+    prlimit(pid, Resource::Fsize, nothing).unwrap();
+}
+
+/// A member whose disk refuses a write, the leader of the log or another one, ends and says what
+/// to do; the others go on, and with room on its disk it comes back.
+fn ends_when_full(leads_the_log: bool) {
+    let mut cluster = Cluster::new("raft", 3);
+    for at in 0..3 {
+        let command = cluster.command(at, &["--ttl", "3s", "--bootstrap"]);
+        cluster.nodes[at] = Some(Node::spawn(&mut told_by_an_error(&command)));
+    }
+    cluster.leader_within(BOUND);
+    let led_by = cluster.node(0).get("/cluster").json()["raft_leader"].clone();
+    let is_led_by = |at: &usize| led_by == format!("n{at}");
+    let victim = (0..3).find(|at| is_led_by(at) == leads_the_log).unwrap();
+    fill_up(cluster.node(victim));
+    let mut node = cluster.nodes[victim].take().unwrap();
+    assert_eq!(node.exit(), Some(69), "{:#?}", node.err.all());
+    let path = cluster.disk(victim).join("raft.redb");
+    let named = path.display().to_string();
+    let said = node.err.until("the file and what to do", |line| {
+        line.contains(&named) && line.contains("free space")
+    });
+    assert!(said.contains("ERROR"), "{said}");
+    cluster.leader_within(BOUND);
+    cluster.start(victim, &["--ttl", "3s"]);
+    cluster.leader_within(BOUND);
+}
+
+#[test]
+fn a_leader_of_the_log_whose_disk_fills_up_ends_and_says_so() {
+    ends_when_full(true);
+}
+
+#[test]
+fn a_follower_whose_disk_fills_up_ends_and_says_so() {
+    ends_when_full(false);
 }
