@@ -103,6 +103,61 @@ fn an_unhealthy_command_loses_leadership_and_is_started_anew() {
     }
 }
 
+/// Ends when the test makes a file named after its token, and leaves a child behind that
+/// does not heed SIGTERM, unless it is the second app.
+const CRASHES_AND_LEAVES_A_CHILD: &str = r#"
+[ -e "$SCENE/second" ] || sh -c 'trap "" TERM; while :; do sleep 60; done' &
+say begin
+until [ -e "$SCENE/end-$TENURE_FENCE_TOKEN" ]; do sleep 0.02; done
+exit 1
+"#;
+
+/// Waits for so many more questions; whoever answers badly has done it so often.
+fn until_asked(app: &App, more: usize) {
+    let before = app.asked().len();
+    app.until_all("more questions", |asked| asked.get(before + more).cloned());
+}
+
+/// What is said of an app's health while its leftovers are being stopped is said of that
+/// app: the next one is neither judged by it, nor does it lead on when it has ended.
+#[test]
+fn an_app_is_not_judged_by_what_the_one_before_it_left() {
+    let (scene, app) = (Scene::new(), App::start());
+    let url = app.url("/health");
+    let flags = [
+        ["--ttl", "4s"],
+        ["--app-health", &url],
+        ["--app-health-every", "50ms"],
+        ["--app-health-failures", "2"],
+        ["--on-unhealthy", "restart"],
+    ];
+    let end = |token: u64| std::fs::write(scene.path().join(format!("end-{token}")), "").unwrap();
+    let script = CRASHES_AND_LEAVES_A_CHILD;
+    let (node, first) = scene.leading("a", flags.as_flattened(), script);
+    until_asked(&app, 2);
+    std::fs::write(scene.path().join("second"), "").unwrap();
+    end(first.token);
+    node.err
+        .until("the end", |line| line.contains("the app ended"));
+    app.answers(|_| Answer::Status(503));
+    until_asked(&app, 4);
+    assert_eq!(
+        node.status()["child"]["running"],
+        true,
+        "the child is there"
+    );
+    node.until("gone", |status| status["child"]["running"] == false);
+    app.answers(|_| Answer::Status(200));
+    let second = scene.nth("begin", 1);
+    until_asked(&app, 4);
+    let said = node.err.all();
+    let anew = |line: &String| line.contains("starting it anew");
+    assert!(!said.iter().any(anew), "it was well: {said:#?}");
+    end(second.token);
+    let third = scene.nth("begin", 2);
+    assert!(third.token > second.token);
+}
+
 /// Systemd watches over the sidecar; an app that knew its socket could speak for it.
 #[test]
 fn a_command_does_not_find_the_service_managers_socket() {
