@@ -184,6 +184,9 @@ impl Supervisor {
                     Some(word) => self.take(run, word).await,
                     None => return self.without_guard(run).await,
                 },
+                // Looked at before the step-down that follows from it, which asks the app to
+                // stop. How one that was asked to stop is, does not matter any more.
+                () = ailing(&mut self.setup.ailments), if run.is_judged() => self.ailed(run).await,
                 changed = self.snapshots.changed(), if !over => {
                     over = changed.is_err();
                     self.follow(run);
@@ -193,7 +196,6 @@ impl Supervisor {
                 () = self.setup.part.turn(run.tenure.epoch), if run.waits_since.is_some() => {
                     self.follow(run);
                 }
-                () = ailing(&mut self.setup.ailments), if run.next.is_none() => self.ailed(run).await,
                 signal = self.forwarded.next() => run.guarded.signal(signal),
                 _ = self.alarm.until(clock.clock(), overdue_at), if !run.overdue => {
                     run.overdue = true;
@@ -278,7 +280,7 @@ impl Supervisor {
         tracing::info!(election = %election.name(), %ended, asked = run.asked, "the app ended");
         // Buried: its number is anybody's as soon as its group is empty.
         run.group = None;
-        if !run.asked && run.next.is_none() {
+        if run.is_judged() {
             let ran = self.now().since(run.since);
             // Before leadership ends, so that nobody takes this for an app that was asked.
             run.next = Some(self.ended_by_itself(&run.tenure, ran, ended));
@@ -330,7 +332,7 @@ impl Supervisor {
             }
             Ended::Signal(9)
         };
-        if run.next.is_none() && !run.asked {
+        if run.is_judged() {
             let ran = self.now().since(run.since);
             run.next = Some(self.ended_by_itself(&run.tenure, ran, ended));
             let ttl = self.setup.election.timing().ttl();
@@ -379,6 +381,11 @@ impl Run {
             waits_since: None,
             overdue: false,
         }
+    }
+
+    /// Its end would be its own: it was not asked to stop, and has not ended yet.
+    fn is_judged(&self) -> bool {
+        !self.asked && self.next.is_none()
     }
 }
 

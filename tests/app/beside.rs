@@ -158,6 +158,40 @@ fn an_app_is_not_judged_by_what_the_one_before_it_left() {
     assert!(third.token > second.token);
 }
 
+/// An app that drains may close its port first: that it was asked to stop still counts.
+#[test]
+fn an_app_that_is_stopping_is_not_judged_by_its_health() {
+    let (scene, app) = (Scene::new(), App::start());
+    let url = app.url("/health");
+    let flags = [
+        ["--ttl", "4s"],
+        ["--app-health", &url],
+        ["--app-health-every", "50ms"],
+        ["--on-unhealthy", "restart"],
+        ["--restart", "never"],
+    ];
+    let drains = r#"
+trap 'say draining; until [ -e "$SCENE/drained" ]; do sleep 0.02; done; exit 0' TERM
+say begin
+while :; do sleep 60 & wait $!; done
+"#;
+    let (mut node, _) = scene.leading("a", flags.as_flattened(), drains);
+    let _other = scene.following("b", &["--ttl", "4s"], WORK);
+    until_asked(&app, 2);
+    node.post("/leadership/stepdown", r#"{"wait_ms":1}"#);
+    scene.nth("draining", 0);
+    app.answers(|_| Answer::Status(503));
+    // Three bad answers, and the one that was on its way.
+    until_asked(&app, 5);
+    std::fs::write(scene.path().join("drained"), "").unwrap();
+    node.until("follows", |status| status["leader"]["id"] == "b");
+    assert!(
+        node.runs(),
+        "it was asked to stop, so it did not end by itself"
+    );
+    assert_eq!(node.status()["child"]["restarts"], 0);
+}
+
 /// Systemd watches over the sidecar; an app that knew its socket could speak for it.
 #[test]
 fn a_command_does_not_find_the_service_managers_socket() {
