@@ -197,11 +197,14 @@ impl Machine {
             Input::Released(call, answer) => self.on_released(now, call, answer, out),
             Input::Hint(hint) => self.on_hint(now, hint, out),
             Input::Drained(epoch) => self.on_drained(now, epoch),
-            Input::AppEnded { epoch, cooldown } => {
-                if self.own_epoch() == Some(epoch) {
-                    self.depart(now, Reason::AppEnded, cooldown, None, out);
-                }
+            Input::AppEnded { epoch, cooldown } if self.own_epoch() == Some(epoch) => {
+                self.depart(now, Reason::AppEnded, cooldown, None, out);
             }
+            Input::AppUnfit { epoch, cooldown } if self.own_epoch() == Some(epoch) => {
+                self.depart(now, Reason::Unhealthy, cooldown, None, out);
+            }
+            // Of an app of another tenure.
+            Input::AppEnded { .. } | Input::AppUnfit { .. } => {}
             Input::Candidacy(candidate) => {
                 let before = self.is_candidate();
                 self.candidate = candidate;

@@ -64,15 +64,21 @@ fn run_with(config: &Config, companion: Option<Companion>, output: &Output) -> E
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            match Prepared::new(config).await {
-                Ok(prepared) => prepared.run(config, companion, output).await,
-                Err(problems) => refuse(&problems),
-            }
-        }),
-        Err(error) => refuse(&[Problem::new(format!("no event loop can be made: {error}"))]),
-    }
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return refuse(&[Problem::new(format!("no event loop can be made: {error}"))]);
+        }
+    };
+    let exit = runtime.block_on(async {
+        match Prepared::new(config).await {
+            Ok(prepared) => prepared.run(config, companion, output).await,
+            Err(problems) => refuse(&problems),
+        }
+    });
+    // A name that is being looked up, or a file read, is not waited for.
+    runtime.shutdown_background();
+    exit
 }
 
 /// Everything that can be refused before anything is started.
@@ -218,11 +224,16 @@ impl Prepared {
         if let Err(aborted) = ending::stop(sidecar, config, app, &mut signals).await {
             return aborted;
         }
-        beside.finish().await;
-        let _ = stop_api.send(true);
-        // Bounded by the listener's own goodbye.
-        let _ = tokio::task::spawn_blocking(move || served.join()).await;
-        exit
+        let farewell = async {
+            beside.finish().await;
+            let _ = stop_api.send(true);
+            // Bounded by the listener's own goodbye.
+            let _ = tokio::task::spawn_blocking(move || served.join()).await;
+        };
+        tokio::select! {
+            () = farewell => exit,
+            number = signals.next() => Exit::Signal(number),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What sidecar and guard tell each other, and the socket between them.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdSocket;
 
@@ -183,6 +183,9 @@ impl Pipe {
         let mut buffer = [0; LONGEST];
         loop {
             match self.socket.recv(&mut buffer).await {
+                // It closed its end before it had read everything: the kernel tells that once,
+                // ahead of what it had said before, and that is still to be heard.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Ok(0) | Err(_) => return None,
                 Ok(length) => {
                     if let Some(message) = decoded(&buffer, length) {
@@ -249,5 +252,19 @@ mod tests {
         assert_eq!(other.waiting::<ToGuard>(), None);
         drop(own);
         assert_eq!(other.next::<ToGuard>().await, None);
+    }
+
+    /// The guard says its last words and ends while an order is still unread.
+    #[tokio::test]
+    async fn last_words_are_heard_though_the_other_end_did_not_hear_everything() {
+        let (own, other) = Pipe::pair().unwrap();
+        let other = Pipe::new(other).unwrap();
+        other.tell(&FromGuard::Exited(Ended::Code(3)));
+        other.tell(&FromGuard::Gone);
+        own.tell(&ToGuard::Signal(StopSignal::TERM));
+        drop(other);
+        assert_eq!(own.next().await, Some(FromGuard::Exited(Ended::Code(3))));
+        assert_eq!(own.next().await, Some(FromGuard::Gone));
+        assert_eq!(own.next::<FromGuard>().await, None);
     }
 }

@@ -127,6 +127,10 @@ impl Supervisor {
     /// Runs the app for one tenure; returns when nothing of it is left.
     async fn tenure(&mut self, tenure: Tenure) -> Ending {
         let election = self.setup.election.clone();
+        // What was said of an earlier app while that was stopping is not said of this one.
+        if let Some(ailments) = &mut self.setup.ailments {
+            ailments.mark_unchanged();
+        }
         self.report.starting();
         let mut run = match Guarded::start(&self.setup, &tenure) {
             Ok(guarded) => Run::new(tenure, self.now(), guarded),
@@ -145,6 +149,10 @@ impl Supervisor {
         self.report.gone();
         tracing::info!(election = %election.name(), epoch = %tenure.epoch, "the app is gone");
         if run.next.is_some() {
+            // Whatever came before, nobody leads without an app: one that is said to be
+            // drained is not heard while this node leads.
+            let ttl = election.timing().ttl();
+            election.app_ended(tenure.epoch, ttl).await;
             // It ended by itself: there is nobody left whom a hook could ask to drain.
             election.drained(tenure.epoch).await;
         } else {
@@ -176,6 +184,9 @@ impl Supervisor {
                     Some(word) => self.take(run, word).await,
                     None => return self.without_guard(run).await,
                 },
+                // Looked at before the step-down that follows from it, which asks the app to
+                // stop. How one that was asked to stop is, does not matter any more.
+                () = ailing(&mut self.setup.ailments), if run.is_judged() => self.ailed(run).await,
                 changed = self.snapshots.changed(), if !over => {
                     over = changed.is_err();
                     self.follow(run);
@@ -185,7 +196,6 @@ impl Supervisor {
                 () = self.setup.part.turn(run.tenure.epoch), if run.waits_since.is_some() => {
                     self.follow(run);
                 }
-                () = ailing(&mut self.setup.ailments), if run.next.is_none() => self.ailed(run),
                 signal = self.forwarded.next() => run.guarded.signal(signal),
                 _ = self.alarm.until(clock.clock(), overdue_at), if !run.overdue => {
                     run.overdue = true;
@@ -231,12 +241,15 @@ impl Supervisor {
         }
     }
 
-    /// The app turned out to be unhealthy: it ends of that, as if by itself.
-    fn ailed(&mut self, run: &mut Run) {
+    /// The app turned out to be unhealthy: it ends of that, as if by itself. Leadership
+    /// ends here, for the app may be well again before the election looks.
+    async fn ailed(&mut self, run: &mut Run) {
         let ran = self.now().since(run.since);
         tracing::warn!(election = %self.setup.election.name(), "the app is unhealthy: starting it anew");
         let next = self.ended_by_itself(&run.tenure, ran, Ended::Signal(15));
         run.next = Some(next);
+        let ttl = self.setup.election.timing().ttl();
+        self.setup.election.app_unfit(run.tenure.epoch, ttl).await;
     }
 
     async fn take(&mut self, run: &mut Run, word: FromGuard) {
@@ -267,7 +280,7 @@ impl Supervisor {
         tracing::info!(election = %election.name(), %ended, asked = run.asked, "the app ended");
         // Buried: its number is anybody's as soon as its group is empty.
         run.group = None;
-        if !run.asked && run.next.is_none() {
+        if run.is_judged() {
             let ran = self.now().since(run.since);
             // Before leadership ends, so that nobody takes this for an app that was asked.
             run.next = Some(self.ended_by_itself(&run.tenure, ran, ended));
@@ -319,7 +332,7 @@ impl Supervisor {
             }
             Ended::Signal(9)
         };
-        if run.next.is_none() && !run.asked {
+        if run.is_judged() {
             let ran = self.now().since(run.since);
             run.next = Some(self.ended_by_itself(&run.tenure, ran, ended));
             let ttl = self.setup.election.timing().ttl();
@@ -368,6 +381,11 @@ impl Run {
             waits_since: None,
             overdue: false,
         }
+    }
+
+    /// Its end would be its own: it was not asked to stop, and has not ended yet.
+    fn is_judged(&self) -> bool {
+        !self.asked && self.next.is_none()
     }
 }
 

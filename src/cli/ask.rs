@@ -36,7 +36,10 @@ pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
             "no event loop can be made: out of file descriptors?",
         );
     };
-    match runtime.block_on(dispatch(verb, matches)) {
+    let answered = runtime.block_on(dispatch(verb, matches));
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    match answered {
         Ok(exit) | Err(Refusal::Told(exit)) => exit,
         Err(Refusal::Client(error @ ClientError::Url(_))) => {
             complain(Exit::Configuration, &error.to_string())

@@ -38,6 +38,14 @@ pub enum Input {
         /// For how long the others go first.
         cooldown: Duration,
     },
+    /// The app that works under this epoch is unfit and will be ended: leadership is given
+    /// up, however well it be by now. `Drained` follows when all of it is gone.
+    AppUnfit {
+        /// Under which it works.
+        epoch: Epoch,
+        /// For how long the others go first.
+        cooldown: Duration,
+    },
     /// Whether this node may be granted the lease. One that may not goes on watching who
     /// leads; a lease that it holds is not touched.
     Candidacy(bool),

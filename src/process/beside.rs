@@ -16,6 +16,10 @@ use crate::sidecar::{Part, Sidecar};
 use crate::systemd::ServiceManager;
 use crate::time::pause;
 
+/// The longest that the app may take to hear the last word: an end is not kept waiting by
+/// a hook that is away.
+const GOODBYE_TIME: Duration = Duration::from_secs(2);
+
 /// How far the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -60,7 +64,7 @@ impl Beside {
             let hooks = Hooks::new(hook, config.drain_timeout, shared, parts);
             let of_file = |error| Problem::new(format!("--hook-secret-file: {error}"));
             jobs.hooks = Some(hooks.map_err(of_file)?);
-            jobs.goodbye = hook.timeout;
+            jobs.goodbye = hook.timeout.min(GOODBYE_TIME);
         }
         jobs.prober = prober;
         jobs.supervised = manager.map(|manager| Supervised {

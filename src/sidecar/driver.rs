@@ -37,6 +37,10 @@ pub(super) enum Command {
         epoch: Epoch,
         cooldown: Duration,
     },
+    AppUnfit {
+        epoch: Epoch,
+        cooldown: Duration,
+    },
     Stop,
 }
 
@@ -257,6 +261,7 @@ fn accept(command: Option<Command>, waiting: &mut Vec<oneshot::Sender<Departure>
         }
         Some(Command::Drained(epoch)) => Input::Drained(epoch),
         Some(Command::AppEnded { epoch, cooldown }) => Input::AppEnded { epoch, cooldown },
+        Some(Command::AppUnfit { epoch, cooldown }) => Input::AppUnfit { epoch, cooldown },
         // Every handle is gone: nobody wants this leadership.
         Some(Command::Stop) | None => Input::Stop,
     }

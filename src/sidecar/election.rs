@@ -216,6 +216,13 @@ impl Election {
         let _ = self.shared.commands.send(command).await;
     }
 
+    /// Tells the election that the app that works under this epoch is unfit and will be
+    /// ended. The same follows, even where [`Self::set_health`] says by now that it is fit.
+    pub async fn app_unfit(&self, epoch: Epoch, cooldown: Duration) {
+        let command = Command::AppUnfit { epoch, cooldown };
+        let _ = self.shared.commands.send(command).await;
+    }
+
     /// Takes this node out of the candidates until the answer is dropped: it goes on
     /// watching who leads. A lease that it holds is not touched.
     #[must_use]

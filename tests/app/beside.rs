@@ -103,6 +103,95 @@ fn an_unhealthy_command_loses_leadership_and_is_started_anew() {
     }
 }
 
+/// Ends when the test makes a file named after its token, and leaves a child behind that
+/// does not heed SIGTERM, unless it is the second app.
+const CRASHES_AND_LEAVES_A_CHILD: &str = r#"
+[ -e "$SCENE/second" ] || sh -c 'trap "" TERM; while :; do sleep 60; done' &
+say begin
+until [ -e "$SCENE/end-$TENURE_FENCE_TOKEN" ]; do sleep 0.02; done
+exit 1
+"#;
+
+/// Waits for so many more questions; whoever answers badly has done it so often.
+fn until_asked(app: &App, more: usize) {
+    let before = app.asked().len();
+    app.until_all("more questions", |asked| asked.get(before + more).cloned());
+}
+
+/// What is said of an app's health while its leftovers are being stopped is said of that
+/// app: the next one is neither judged by it, nor does it lead on when it has ended.
+#[test]
+fn an_app_is_not_judged_by_what_the_one_before_it_left() {
+    let (scene, app) = (Scene::new(), App::start());
+    let url = app.url("/health");
+    let flags = [
+        ["--ttl", "4s"],
+        ["--app-health", &url],
+        ["--app-health-every", "50ms"],
+        ["--app-health-failures", "2"],
+        ["--on-unhealthy", "restart"],
+    ];
+    let end = |token: u64| std::fs::write(scene.path().join(format!("end-{token}")), "").unwrap();
+    let script = CRASHES_AND_LEAVES_A_CHILD;
+    let (node, first) = scene.leading("a", flags.as_flattened(), script);
+    until_asked(&app, 2);
+    std::fs::write(scene.path().join("second"), "").unwrap();
+    end(first.token);
+    node.err
+        .until("the end", |line| line.contains("the app ended"));
+    app.answers(|_| Answer::Status(503));
+    until_asked(&app, 4);
+    assert_eq!(
+        node.status()["child"]["running"],
+        true,
+        "the child is there"
+    );
+    node.until("gone", |status| status["child"]["running"] == false);
+    app.answers(|_| Answer::Status(200));
+    let second = scene.nth("begin", 1);
+    until_asked(&app, 4);
+    let said = node.err.all();
+    let anew = |line: &String| line.contains("starting it anew");
+    assert!(!said.iter().any(anew), "it was well: {said:#?}");
+    end(second.token);
+    let third = scene.nth("begin", 2);
+    assert!(third.token > second.token);
+}
+
+/// An app that drains may close its port first: that it was asked to stop still counts.
+#[test]
+fn an_app_that_is_stopping_is_not_judged_by_its_health() {
+    let (scene, app) = (Scene::new(), App::start());
+    let url = app.url("/health");
+    let flags = [
+        ["--ttl", "4s"],
+        ["--app-health", &url],
+        ["--app-health-every", "50ms"],
+        ["--on-unhealthy", "restart"],
+        ["--restart", "never"],
+    ];
+    let drains = r#"
+trap 'say draining; until [ -e "$SCENE/drained" ]; do sleep 0.02; done; exit 0' TERM
+say begin
+while :; do sleep 60 & wait $!; done
+"#;
+    let (mut node, _) = scene.leading("a", flags.as_flattened(), drains);
+    let _other = scene.following("b", &["--ttl", "4s"], WORK);
+    until_asked(&app, 2);
+    node.post("/leadership/stepdown", r#"{"wait_ms":1}"#);
+    scene.nth("draining", 0);
+    app.answers(|_| Answer::Status(503));
+    // Three bad answers, and the one that was on its way.
+    until_asked(&app, 5);
+    std::fs::write(scene.path().join("drained"), "").unwrap();
+    node.until("follows", |status| status["leader"]["id"] == "b");
+    assert!(
+        node.runs(),
+        "it was asked to stop, so it did not end by itself"
+    );
+    assert_eq!(node.status()["child"]["restarts"], 0);
+}
+
 /// Systemd watches over the sidecar; an app that knew its socket could speak for it.
 #[test]
 fn a_command_does_not_find_the_service_managers_socket() {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::process::Node;
 use super::scene::{Scene, WORK, script};
 
@@ -84,4 +86,27 @@ fn a_command_whose_interpreter_is_missing_is_127() {
     let mut node = Node::spawn(&mut command);
     assert_eq!(node.exit(), Some(127));
     node.err.until("why", |line| line.contains("cannot be run"));
+}
+
+/// The guard of an app that ends says so and is gone, perhaps before it has read what it
+/// was told last: its last words count all the same.
+#[test]
+fn an_end_is_told_as_it_was_though_an_order_was_on_its_way() {
+    let scene = Scene::new();
+    let flags = ["--ttl", "2s", "--renew-every", "20ms", "--restart", "never"];
+    // The renewals are orders to the guard, and so are the signals.
+    let ends = r#"trap '' USR1; say begin; until [ -e "$SCENE/end" ]; do sleep 0.01; done; exit 3"#;
+    for round in 0..25 {
+        let _ = std::fs::remove_file(scene.path().join("end"));
+        let (mut node, _) = scene.leading("a", &flags, ends);
+        std::fs::write(scene.path().join("end"), "").unwrap();
+        while node.runs() {
+            node.signal(Signal::USR1);
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(node.exit(), Some(3), "round {round}: {:#?}", node.err.all());
+        node.err.ended();
+        let killed = |line: &String| line.contains("guard of the app was killed");
+        assert!(!node.err.all().iter().any(killed), "round {round}");
+    }
 }

@@ -99,3 +99,37 @@ fn a_step_down_is_answered_when_the_app_has_drained() {
     let late = node.post("/leadership/stepdown", r#"{"cooldown_ms":0}"#);
     assert_eq!((late.status, late.json()["released"] == true), (200, true));
 }
+
+/// A hook that takes no call, and long patience with it.
+fn deaf(drain: &str) -> (tempfile::TempDir, App, Node) {
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::start();
+    app.answers(|_| Answer::Never);
+    let flags = [["--hook-timeout", "30s"], ["--drain-timeout", drain]];
+    let node = leader(&file_url(dir.path()), &app, flags.as_flattened());
+    app.until_kind("leadership.acquired");
+    (dir, app, node)
+}
+
+/// However patient it is, a sidecar that is told to stop ends within the drain and ten
+/// seconds.
+#[test]
+fn a_deaf_hook_does_not_keep_a_sidecar_from_ending() {
+    let (_dir, _app, mut node) = deaf("200ms");
+    let begun = Instant::now();
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit(), Some(0));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+/// A second signal aborts, also when nothing but the last word to the hook is left.
+#[test]
+fn a_second_signal_ends_the_last_word_to_a_deaf_hook() {
+    let (_dir, _app, mut node) = deaf("200ms");
+    node.signal(Signal::TERM);
+    node.err
+        .until("the lease is free", |line| line.contains("handed over"));
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit(), Some(128 + 15));
+}

@@ -1,7 +1,7 @@
 //! Leadership is given up.
 
 use tenure::lease::{Hint, Released, Renewed};
-use tenure::machine::Input;
+use tenure::machine::{AppHealth, Input, Percent};
 
 use super::transcript::*;
 
@@ -150,6 +150,31 @@ fn app_ends_by_itself() {
         .step(500, ended(8))
         .step(510, Input::Drained(epoch(7)))
         .step(520, Input::Drained(epoch(8)))
+        .check();
+}
+
+#[test]
+fn app_is_unfit() {
+    let mut t = Transcript::new(
+        "app_unfit",
+        true,
+        None,
+        "The app is unfit and will be ended: not leader at once, though it is said to be fit\n\
+         # again; a late word of it does nothing to the next tenure.",
+    );
+    let unfit = |number| Input::AppUnfit {
+        epoch: epoch(number),
+        cooldown: ms(1000),
+    };
+    t.step(0, Input::Wake)
+        .step(10, Input::Acquired(call(1), won(7)))
+        .step(100, Input::Health(AppHealth::fit(Percent::FULL)))
+        .step(101, unfit(7))
+        .step(103, Input::Drained(epoch(7)))
+        .step(105, Input::Released(call(2), Ok(Released::Released)))
+        .wake()
+        .step(410, Input::Acquired(call(3), won(8)))
+        .step(420, unfit(7))
         .check();
 }
 

@@ -60,6 +60,9 @@ pub fn show_input(input: &Input) -> String {
         Input::AppEnded { epoch, cooldown } => {
             format!("the app of epoch {epoch} ends by itself; last for {cooldown:?}")
         }
+        Input::AppUnfit { epoch, cooldown } => {
+            format!("the app of epoch {epoch} is unfit and will be ended; last for {cooldown:?}")
+        }
         Input::Health(health) if health.healthy => {
             format!("the app is well, score {}", health.score.get())
         }

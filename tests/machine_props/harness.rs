@@ -139,6 +139,10 @@ impl Harness {
                 epoch,
                 cooldown: Duration::from_secs(1),
             }),
+            Move::AppUnfit { late } => self.app(*late).map(|epoch| Input::AppUnfit {
+                epoch,
+                cooldown: Duration::from_secs(1),
+            }),
             Move::Candidacy(candidate) => {
                 self.candidate = *candidate;
                 Some(Input::Candidacy(*candidate))
@@ -283,7 +287,7 @@ impl Harness {
 
     pub fn step(&mut self, input: Input) {
         self.lets_others_go_first |= match &input {
-            Input::StepDown { .. } | Input::AppEnded { .. } => true,
+            Input::StepDown { .. } | Input::AppEnded { .. } | Input::AppUnfit { .. } => true,
             Input::Health(health) => !health.healthy,
             Input::Hint(Hint::Ended { prefer, .. }) => prefer.is_some(),
             _ => false,

@@ -32,6 +32,10 @@ pub enum Move {
     AppEnded {
         late: u64,
     },
+    /// The app at work, or one of an earlier epoch, is unfit and will be ended.
+    AppUnfit {
+        late: u64,
+    },
     Candidacy(bool),
     Health {
         healthy: bool,
@@ -77,6 +81,7 @@ pub fn moves() -> impl Strategy<Value = (u64, Move)> {
         2 => hint,
         2 => late().prop_map(|late| Move::Drained { late }),
         1 => late().prop_map(|late| Move::AppEnded { late }),
+        1 => late().prop_map(|late| Move::AppUnfit { late }),
         1 => prop::bool::weighted(0.7).prop_map(Move::Candidacy),
         1 => (prop::bool::weighted(0.7), 0..=100u8)
             .prop_map(|(healthy, score)| Move::Health { healthy, score }),
