@@ -8,6 +8,7 @@ mod events;
 mod extract;
 mod fence_token;
 mod guard;
+mod last_word;
 mod leadership;
 mod listener;
 mod metrics;

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod checkpoint;
 mod cluster;
 mod watch;
 
@@ -9,12 +10,13 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use args::node;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 pub use args::command;
 
 use crate::child;
 use crate::config::{Config, Raw};
-use crate::exit::{Exit, print_bytes, refuse};
+use crate::exit::{Exit, print_bytes, refuse, tell};
 use crate::lab::{self, NODE_COMMAND, Options};
 use crate::process;
 
@@ -29,11 +31,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Help and version are no errors; they go to stdout with 0.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Ok
-            };
+            return refused(&error);
         }
     };
     match matches.subcommand() {
@@ -54,6 +52,26 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Some(("man", _)) => man(),
         Some((verb, matches)) => ask::ask(verb, matches),
         None => Exit::Usage,
+    }
+}
+
+/// Flags and commands that are not known are 2, a bad value of a known one is 78.
+fn refused(error: &clap::Error) -> Exit {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    match error.kind() {
+        ErrorKind::InvalidUtf8 | ErrorKind::ValueValidation => Exit::Configuration,
+        // A flag without its value comes with an empty one.
+        ErrorKind::InvalidValue
+            if !text(ContextKind::InvalidValue).is_empty()
+                || !text(ContextKind::InvalidArg).starts_with('-') =>
+        {
+            Exit::Configuration
+        }
+        _ if error.use_stderr() => Exit::Usage,
+        _ => Exit::Ok,
     }
 }
 
@@ -81,8 +99,8 @@ fn check(matches: &clap::ArgMatches) -> Exit {
     let json = matches.get_flag("json");
     match configured(matches) {
         Ok(config) => {
-            anstream::print!("{}", process::effective(&config, json));
-            Exit::Ok
+            let effective = process::effective(&config, json);
+            print_bytes(effective.as_bytes())
         }
         Err(exit) => exit,
     }
@@ -102,7 +120,7 @@ fn man() -> Exit {
     match man_page(&mut page) {
         Ok(()) => print_bytes(&page),
         Err(error) => {
-            anstream::eprintln!("tenure: the man page cannot be made: {error}");
+            tell(format_args!("tenure: the man page cannot be made: {error}"));
             Exit::Failure
         }
     }

@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::bearer::Tokens;
+use crate::config::without_password;
 use crate::lease::ElectionName;
 use crate::time::within;
 
@@ -114,7 +115,7 @@ impl Client {
     /// Where it is neither a plain `http://host:port` nor `unix:/path`.
     pub fn new(url: &str, election: Option<&ElectionName>) -> Result<Self, ClientError> {
         Ok(Self {
-            address: Address::new(url).ok_or_else(|| ClientError::Url(url.to_owned()))?,
+            address: Address::new(url).ok_or_else(|| ClientError::Url(without_password(url)))?,
             prefix: election
                 .map(|name| format!("/elections/{name}"))
                 .unwrap_or_default(),

@@ -21,9 +21,8 @@ pub use app::{App, CrashLoop, Restart, StopSignal};
 pub use listen::{Listen, Listeners};
 #[cfg(feature = "peers")]
 pub use peers::{Algorithm, Cluster, Peers};
-use raw::has_password;
-pub use raw::{Given, Raw, Source, without_password};
-pub use setting::{SETTINGS, Setting};
+pub use raw::{Given, Raw, Source, has_password, without_password};
+pub use setting::{SETTINGS, Setting, variable};
 pub use target::Target;
 
 use crate::health::HealthCheck;
@@ -135,6 +134,7 @@ impl Config {
         let mut reader = Reader {
             raw,
             problems: &mut problems,
+            wrong: Vec::new(),
         };
         let target = reader.backend();
         #[cfg(feature = "wire")]
@@ -154,13 +154,7 @@ impl Config {
         let state_dir = reader.read("state-dir", directory);
         let wait = reader.duration("wait");
         let once = reader.read("once", switch);
-        let status_every = reader.read("status-every", |text| {
-            let span = duration(text)?;
-            if span.is_zero() {
-                return Err(Problem::new("it must be longer than zero"));
-            }
-            Ok(span)
-        });
+        let status_every = reader.read("status-every", positive);
         let logging = reader.logging();
         let drain_timeout = reader.duration("drain-timeout");
         let app = reader.app(elections.len());
@@ -220,19 +214,21 @@ impl Problem {
 struct Reader<'a> {
     raw: &'a Raw,
     problems: &'a mut Vec<Problem>,
+    /// The settings whose values were told to be wrong.
+    wrong: Vec<&'static str>,
 }
 
 impl Reader<'_> {
     fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Option<T> {
         let given = self.raw.get(name)?;
-        let [value] = given.values.as_slice() else {
-            let text = format!("{given}: give one value");
-            self.problems.push(Problem::new(text));
-            return None;
+        let read = match given.values.as_slice() {
+            [value] => parse(value),
+            _ => Err(Problem::new("give one value")),
         };
-        match parse(value) {
+        match read {
             Ok(value) => Some(value),
             Err(problem) => {
+                self.wrong.push(given.setting.name);
                 self.problems
                     .push(Problem::new(format!("{given}: {problem}")));
                 None
@@ -303,9 +299,9 @@ impl Reader<'_> {
     fn timing(&mut self, target: Option<&Target>) -> Option<Timing> {
         let before = self.problems.len();
         let usual = target.map_or(DEFAULT_TTL, Target::default_ttl);
-        let ttl = self.duration("ttl").unwrap_or(usual);
-        let renew_every = self.duration("renew-every").unwrap_or(ttl / 3);
-        let call_timeout = self.duration("call-timeout").unwrap_or(ttl / 6);
+        let ttl = self.read("ttl", ttl).unwrap_or(usual);
+        let renew_every = self.read("renew-every", positive).unwrap_or(ttl / 3);
+        let call_timeout = self.read("call-timeout", positive).unwrap_or(ttl / 6);
         let drift = self.read("drift", |text| text.parse().map_err(Problem::of));
         let drift = drift.unwrap_or(Drift::ONE_PERCENT);
         let stop_budget = self.stop_budget(ttl);
@@ -356,12 +352,43 @@ impl Reader<'_> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, Problem> {
+/// A duration as humantime reads it.
+///
+/// # Errors
+/// Says how to write one.
+pub fn duration(text: &str) -> Result<Duration, Problem> {
     humantime::parse_duration(text).map_err(|error| {
         Problem::new(format!(
             "it is no duration ({error}); write it as 15s, 500ms or 2m"
         ))
     })
+}
+
+/// A duration in which something must happen.
+///
+/// # Errors
+/// Where it is none, or zero.
+pub fn positive(text: &str) -> Result<Duration, Problem> {
+    let span = duration(text)?;
+    if span.is_zero() {
+        return Err(Problem::new("it must be longer than zero"));
+    }
+    Ok(span)
+}
+
+/// The duration of a lease.
+///
+/// # Errors
+/// Where it is none, or out of range.
+pub fn ttl(text: &str) -> Result<Duration, Problem> {
+    let ttl = duration(text)?;
+    if !Timing::TTL.contains(&ttl) {
+        let [least, most] = [Timing::TTL.start(), Timing::TTL.end()];
+        let [least, most] = [least, most].map(|span| humantime::format_duration(*span));
+        let text = format!("it is out of range: write {least} to {most}");
+        return Err(Problem::new(text));
+    }
+    Ok(ttl)
 }
 
 fn switch(text: &str) -> Result<bool, Problem> {
@@ -394,8 +421,15 @@ fn event_readers(text: &str) -> Result<usize, Problem> {
 
 fn app_url(text: &str) -> Result<String, Problem> {
     let parsed: Option<hyper::Uri> = text.parse().ok();
-    match parsed {
-        Some(uri) if uri.scheme().is_some() && uri.authority().is_some() => Ok(text.to_owned()),
-        _ => Err(Problem::new("it is no URL; write it as http://host:port")),
+    let uri = parsed.filter(|uri| uri.scheme().is_some());
+    let authority = uri.as_ref().and_then(hyper::Uri::authority);
+    let Some(authority) = authority else {
+        return Err(Problem::new("it is no URL; write it as http://host:port"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(Problem::new(
+            "it carries a login, and everybody who asks who leads is told it; leave the login out",
+        ));
     }
+    Ok(text.to_owned())
 }

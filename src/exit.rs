@@ -1,6 +1,7 @@
 //! What the process tells its parent: exit codes, after sysexits.h where it has a
 //! word for it, data on stdout, and refusals on stderr.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -50,13 +51,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Writes a line to stderr. Where nothing can be written there, the exit code has to say
+/// it alone: `eprintln!` would panic, and a panic has a code of its own.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
 /// Tells every problem at once.
 pub fn refuse(problems: &[Problem]) -> Exit {
     let count = problems.len();
     let noun = if count == 1 { "problem" } else { "problems" };
-    anstream::eprintln!("tenure: {count} {noun} in the configuration; nothing was started");
+    tell(format_args!(
+        "tenure: {count} {noun} in the configuration; nothing was started"
+    ));
     for problem in problems {
-        anstream::eprintln!("  - {problem}");
+        tell(format_args!("  - {problem}"));
     }
     Exit::Configuration
 }
@@ -68,7 +77,7 @@ pub fn print_bytes(bytes: &[u8]) -> Exit {
         Ok(()) => Exit::Ok,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok,
         Err(error) => {
-            anstream::eprintln!("tenure: cannot write to stdout: {error}");
+            tell(format_args!("tenure: cannot write to stdout: {error}"));
             Exit::Failure
         }
     }

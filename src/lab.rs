@@ -19,8 +19,11 @@ pub(crate) mod worker;
 
 pub(crate) use options::Options;
 
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::config::Problem;
-use crate::exit::{Exit, print_bytes, refuse};
+use crate::exit::{Exit, print_bytes, refuse, tell};
 use fault::Lab;
 use report::{History, Report};
 use show::Show;
@@ -38,28 +41,49 @@ pub(crate) fn run(options: &Result<Options, Vec<Problem>>) -> Exit {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            tokio::select! {
-                outcome = experiment(options) => outcome,
-                _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-            }
-        }),
+        Ok(runtime) => runtime.block_on(interruptible(options)),
         Err(error) => Err(error.into()),
     };
     match outcome {
         Ok((report, history)) => {
             let drawn = draw(options, &report, &history);
-            print_bytes(report.text(options.json).as_bytes());
+            let printed = print_bytes(report.text(options.json).as_bytes());
             if report.holds() && drawn {
-                Exit::Ok
+                printed
             } else {
                 Exit::Failure
             }
         }
         Err(error) => {
-            anstream::eprintln!("tenure lab: {error:#}");
-            Exit::Failure
+            tell(format_args!("tenure lab: {error:#}"));
+            // 1 is a verdict, and there is none.
+            match error.downcast_ref() {
+                Some(Halt::StoreAway(_)) => Exit::Unavailable,
+                Some(Halt::Signal(number)) => Exit::Signal(*number),
+                None => Exit::Failure,
+            }
         }
+    }
+}
+
+/// Why a lab ends before its verdict through nobody's fault.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    #[error("nothing answers at {0}: start the store, or leave --backend away")]
+    StoreAway(String),
+    #[error("interrupted")]
+    Signal(u8),
+}
+
+/// A signal drops the nodes, which ends them, and the directory that was made for them.
+async fn interruptible(options: &Options) -> anyhow::Result<(Report, History)> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let number = |signal: Signal| u8::try_from(signal.as_raw()).unwrap_or_default();
+    tokio::select! {
+        outcome = experiment(options) => outcome,
+        _ = interrupt.recv() => Err(Halt::Signal(number(Signal::INT)).into()),
+        _ = terminate.recv() => Err(Halt::Signal(number(Signal::TERM)).into()),
     }
 }
 
@@ -71,8 +95,8 @@ fn draw(options: &Options, report: &Report, history: &History) -> bool {
     let written = std::fs::write(path, report.page(history));
     match &written {
         Ok(()) if options.json => {}
-        Ok(()) => anstream::eprintln!("the timeline is in {}", path.display()),
-        Err(error) => anstream::eprintln!("tenure lab: {}: {error}", path.display()),
+        Ok(()) => tell(format_args!("the timeline is in {}", path.display())),
+        Err(error) => tell(format_args!("tenure lab: {}: {error}", path.display())),
     }
     written.is_ok()
 }

@@ -295,7 +295,8 @@ impl Machine {
         let from = self.snapshot.state();
         self.snapshot.role = Role::Draining;
         self.departure = Some(Departure {
-            prefer: to,
+            // Who leaves does not go first: it goes last.
+            prefer: to.filter(|node| *node != self.settings.node),
             cooldown,
             drain_until: now + self.settings.drain.unwrap_or_default(),
             drained: self.settings.drain.is_none(),

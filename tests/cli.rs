@@ -23,6 +23,9 @@ mod memory;
 #[cfg(feature = "quorum")]
 #[path = "cli/peers.rs"]
 mod peers;
+#[cfg(feature = "quorum")]
+#[path = "cli/problems.rs"]
+mod problems;
 #[path = "cli/secrets.rs"]
 mod secrets;
 #[path = "cli/settings.rs"]

@@ -88,6 +88,30 @@ fn an_unhealthy_leader_steps_down_and_a_healthy_node_leads_at_once() {
     first.until("leads again", leads);
 }
 
+/// A load balancer sends readers where `/follower` is 200.
+#[test]
+fn a_follower_whose_app_is_unhealthy_is_no_follower_to_a_load_balancer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = file_url(dir.path());
+    let _leader = Node::leading(&store, &["--ttl", "30s"]);
+    let app = App::start();
+    let node = start(&store, &app, &["--ttl", "30s"]);
+    let well = |status: &serde_json::Value| status["health"]["healthy"] == true;
+    node.until("follows", |status| {
+        status["state"] == "follower" && well(status)
+    });
+    assert_eq!(node.get("/follower").status, 200);
+    app.answers(|_| Answer::Status(503));
+    let status = node.until("is unhealthy", |status| !well(status));
+    assert_eq!(status["state"], "follower");
+    let problem = node.get("/follower").problem(503, "not-follower");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("unhealthy"), "{detail}");
+    app.answers(|_| Answer::Status(200));
+    node.until("is well again", well);
+    assert_eq!(node.get("/follower").status, 200);
+}
+
 #[test]
 fn a_hanging_app_and_an_absent_one_are_unhealthy_and_delay_no_renewal() {
     let dir = tempfile::tempdir().unwrap();

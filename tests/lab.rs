@@ -13,10 +13,12 @@ mod redis_server;
 #[path = "support/sentinel_set.rs"]
 mod sentinel_set;
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use cluster_server::RedisCluster;
 use redis_server::RedisServer;
+use rustix::process::{Pid, Signal};
 use sentinel_set::SentinelSet;
 use serde_json::Value;
 
@@ -200,9 +202,16 @@ fn what_cannot_be_done_is_refused_together() {
     ]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
-    for value in ["melt", "99", "--ttl x", "melon"] {
+    for value in ["melt", "99", "--ttl x", "write it as 15s", "melon"] {
         assert!(told.contains(value), "{value} is not named in: {told}");
     }
+    let output = lab(&["--ttl", "0s", "--renew-every", "0s"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(
+        told.contains("2 problems") && told.contains("100ms"),
+        "{told}"
+    );
     let output = lab(&["--fault", "cut"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{told}");
@@ -214,12 +223,99 @@ fn what_cannot_be_done_is_refused_together() {
 }
 
 #[test]
+fn flags_come_from_the_environment_too_and_a_flag_wins() {
+    let told = |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+        command.arg("lab").args(flags);
+        command.envs(environment.iter().copied());
+        let output = command.output().expect("the lab starts");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        told
+    };
+    let wrong = [
+        ("TENURE_BACKEND", "mongo://u:s3cr3t@h"),
+        ("TENURE_NODES", "99"),
+        ("TENURE_TTL", "x"),
+        ("TENURE_RENEW_EVERY", "y"),
+        ("TENURE_FAULT", "melt"),
+        ("TENURE_ROUNDS", "0"),
+        ("TENURE_REPORT", "/nonexistent/lab.html"),
+    ];
+    let all = told(&[], &wrong);
+    assert!(all.contains("7 problems"), "{all}");
+    assert!(wrong.iter().all(|(name, _)| all.contains(name)), "{all}");
+    assert!(!all.contains("s3cr3t"), "{all}");
+    let flag = told(&["--nodes", "77"], &[("TENURE_NODES", "99")]);
+    assert!(
+        flag.contains("--nodes 77") && !flag.contains("99"),
+        "{flag}"
+    );
+    // A variable that is set to nothing is not set.
+    let unset = told(
+        &["--nodes", "77"],
+        &[("TENURE_TTL", ""), ("TENURE_BACKEND", "")],
+    );
+    assert!(unset.contains("1 problem "), "{unset}");
+}
+
+/// A password in the environment reaches the nodes.
+#[test]
+fn a_store_with_a_password_is_named_in_the_environment() {
+    let server = RedisServer::start();
+    let reply = server.command(&["CONFIG", "SET", "requirepass", "s3cr3t"]);
+    assert_eq!(reply.text(), "OK");
+    let url = server.url().replace("redis://", "redis://:s3cr3t@");
+    let output = Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["lab", "--json", "--nodes", "2", "--fault", "stop"])
+        .env("TENURE_BACKEND", url)
+        .env("TENURE_TTL", "1s")
+        .output()
+        .expect("the lab starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert!(!told.contains("s3cr3t"), "{told}");
+}
+
+#[test]
+fn a_signal_leaves_neither_nodes_nor_files_behind() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let place = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .args(["lab", "--rounds", "100"])
+            .env("TMPDIR", place.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the lab starts");
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let begun = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("kill")));
+        begun.expect("a fault is announced").unwrap();
+        let pid = Pid::from_child(&child);
+        assert!(std::fs::read_dir(place.path()).unwrap().next().is_some());
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        // Closed by the last of those who had it: the nodes.
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        assert!(
+            rest.iter().any(|line| line.contains("interrupted")),
+            "{rest:?}"
+        );
+        let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn a_store_that_is_not_there_is_said_at_once() {
     let port = ports::free_port();
     let address = format!("redis://127.0.0.1:{port}");
     let output = lab(&["--backend", &address]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success());
+    // 1 would be a verdict.
+    assert_eq!(output.status.code(), Some(69), "{told}");
     assert!(
         told.contains(&port.to_string()) && told.contains("start the store"),
         "{told}"

@@ -151,7 +151,7 @@ pub async fn leader(
 #[utoipa::path(
     method(get, head, options),
     path = "/follower",
-    description = "Whether this node follows a leader that it knows.",
+    description = "Whether this node, its app healthy, follows a leader that it knows.",
     responses(
         (status = 200, description = "it does", body = FollowerBody, headers(
             ("Tenure-Leader" = String, description = "the leader's id"),
@@ -165,13 +165,16 @@ pub async fn follower(Of(election): Of) -> Response {
     let (snapshot, now) = election.now();
     let headers = describe(&election, &snapshot, now);
     let follows = snapshot.state() == ElectionState::Follower;
-    let answer = if follows {
+    let well = snapshot.health.is_none_or(|health| health.healthy);
+    let answer = if follows && well {
         Json(FollowerBody { is_follower: true }).into_response()
     } else {
-        let detail = format!(
-            "this node is no follower of a known leader: {}",
-            snapshot.state()
-        );
+        let detail = if follows {
+            "this node follows, but its app is unhealthy".to_owned()
+        } else {
+            let state = snapshot.state();
+            format!("this node is no follower of a known leader: {state}")
+        };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-follower", detail).into_response()
     };
     (headers, answer).into_response()

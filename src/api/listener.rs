@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +15,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 
 use super::door::Door;
-use super::problem::MEDIA_TYPE;
+use super::last_word::LastWord;
+use super::problem::Problem;
 use crate::time::{pause, within};
 
 /// How long a client may take for its request line and headers; also how long an
@@ -142,7 +144,8 @@ where
         .writev(false)
         .max_buf_size(MAX_HEADER_BYTES);
     let service = service_fn(|request| door.answer(request));
-    let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let stream = LastWord::on(Box::pin(stream));
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
         () = stopped(&mut stop) => {
@@ -155,17 +158,17 @@ where
         // An idle connection is closed without a word; one that had begun to speak
         // is told why, which hyper does not do.
         if !parts.read_buf.is_empty() {
-            let mut stream = parts.io.into_inner();
-            let _ = within(GOODBYE_TIME, stream.write_all(timed_out().as_bytes())).await;
+            let mut stream = parts.io.into_inner().into_inner();
+            let words = timed_out().last_words();
+            let _ = within(GOODBYE_TIME, stream.write_all(words.as_bytes())).await;
         }
     }
 }
 
-fn timed_out() -> String {
-    let body = r#"{"type":"urn:tenure:problem:request-timeout","title":"Request timeout","status":408,"detail":"the headers did not arrive within 10 seconds"}"#;
-    let length = body.len();
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\n\
-         cache-control: no-store\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+fn timed_out() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request-timeout",
+        "the headers did not arrive within 10 seconds",
     )
 }

@@ -191,7 +191,10 @@ fn common(method: &str, path: &str, guarded: bool) -> Vec<(&'static str, &'stati
             "forbidden-host, forbidden-origin: a Host or an Origin from elsewhere",
         ),
         ("408", "request-timeout: the request did not arrive in time"),
-        ("431", "the headers are larger than 16 KiB"),
+        (
+            "431",
+            "request-header-fields-too-large: more than 16 KiB, or more than 100 headers",
+        ),
     ];
     if guarded {
         all.push(("401", "unauthorized: a token is asked for"));

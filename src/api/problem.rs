@@ -59,6 +59,31 @@ impl Problem {
         self
     }
 
+    /// The whole answer as bytes, the last of its connection: for clients whose bytes are
+    /// no request that hyper could answer.
+    pub fn last_words(self) -> String {
+        let status = self.status;
+        let body = self.body();
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncache-control: no-store\r\n\
+             connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    fn body(self) -> String {
+        let mut body = Map::new();
+        body.insert(
+            "type".into(),
+            format!("urn:tenure:problem:{}", self.slug).into(),
+        );
+        body.insert("title".into(), self.title().into());
+        body.insert("status".into(), self.status.as_u16().into());
+        body.insert("detail".into(), self.detail.into());
+        body.extend(self.members);
+        Value::Object(body).to_string()
+    }
+
     fn title(&self) -> String {
         let mut words = self.slug.replace('-', " ");
         if let Some(first) = words.get_mut(0..1) {
@@ -70,18 +95,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = Map::new();
-        body.insert(
-            "type".into(),
-            format!("urn:tenure:problem:{}", self.slug).into(),
-        );
-        body.insert("title".into(), self.title().into());
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.into());
-        body.extend(self.members);
+        let status = self.status;
         let kind = (CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        let answer = (self.status, [kind], Value::Object(body).to_string());
-        if self.status == StatusCode::UNAUTHORIZED {
+        let answer = (status, [kind], self.body());
+        if status == StatusCode::UNAUTHORIZED {
             // RFC 9110, section 11.6.1: a 401 says what to send.
             return ([(WWW_AUTHENTICATE, CHALLENGE)], answer).into_response();
         }

@@ -108,16 +108,17 @@ pub async fn readyz(State(shared): State<Shared>) -> Response {
         let detail = if snapshot.stopping {
             "this sidecar is stopping".to_owned()
         } else if snapshot.store.last_success.is_none() {
-            let trouble = snapshot.store.trouble.unwrap_or_default();
+            let trouble = snapshot.store.trouble.map(|trouble| format!(": {trouble}"));
             format!(
-                "election {} has not reached the store yet {trouble}",
-                election.name()
+                "election {} has not reached the store yet{}",
+                election.name(),
+                trouble.unwrap_or_default()
             )
         } else {
             continue;
         };
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        return Problem::new(status, "not-ready", detail.trim_end()).into_response();
+        return Problem::new(status, "not-ready", detail).into_response();
     }
     Json(ReadyBody { ready: true }).into_response()
 }

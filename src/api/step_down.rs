@@ -1,5 +1,6 @@
 //! Giving leadership up.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
@@ -21,6 +22,9 @@ use crate::lease::{Epoch, NodeId};
 use crate::machine::State as ElectionState;
 use crate::sidecar::Departure;
 use crate::time::{millis, within};
+
+/// What the log shows of a reason.
+const LONGEST_REASON: usize = 256;
 
 /// The body of a step-down.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -56,6 +60,14 @@ pub struct Leaving {
     state: ElectionState,
 }
 
+/// A client's text as the log shows it: short.
+fn shown(reason: &str) -> Cow<'_, str> {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or("")).into(),
+        None => reason.into(),
+    }
+}
+
 /// POST `/leadership/stepdown`
 #[utoipa::path(
     post,
@@ -79,11 +91,18 @@ pub async fn step_down(
     let Some(token) = election.fence_token() else {
         return Err(not_leader(&election));
     };
+    let own = &election.profile().node;
+    if body.to.as_ref() == Some(own) {
+        let detail = format!("to names this node, {own}, which gives leadership up: name another");
+        return Err(Problem::malformed(detail));
+    }
     let ttl = election.timing().ttl();
     let cooldown = body.cooldown_ms.map_or(ttl, Duration::from_millis);
     let wait = held_for(body.wait_ms.map(Duration::from_millis));
-    let reason = body.reason.unwrap_or_else(|| "asked over HTTP".to_owned());
-    tracing::info!(election = %election.name(), %reason, "step-down");
+    let reason = shown(body.reason.as_deref().unwrap_or("asked over HTTP"));
+    // As a text, which the log escapes, and not by Display: whoever may step a leader down
+    // may yet not write lines of the log, nor speak to its reader's terminal.
+    tracing::info!(election = %election.name(), reason = &*reason, "step-down");
     // The step-down goes on though the client be gone or the wait be over.
     let asked = {
         let election = election.clone();

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::message::{Ended, FromGuard, Pipe, ToGuard, moment};
 use super::{margin, tree};
 use crate::config::StopSignal;
+use crate::exit::tell;
 use crate::time::{Alarm, BootClock, Clock as _, Moment};
 
 /// Hidden commands: the guard, and the last step before the app.
@@ -76,13 +77,17 @@ impl Orders {
 /// The guard's whole life; its exit code means nothing to anybody.
 pub fn guard(arguments: &[OsString]) -> u8 {
     let Some(orders) = Orders::read(arguments) else {
-        anstream::eprintln!("tenure: {GUARD_COMMAND} is started by `tenure run`, not by hand");
+        tell(format_args!(
+            "tenure: {GUARD_COMMAND} is started by `tenure run`, not by hand"
+        ));
         return NO_GUARD;
     };
     match watch(orders) {
         Ok(()) => 0,
         Err(error) => {
-            anstream::eprintln!("tenure: the app cannot be guarded, so it is not run: {error}");
+            tell(format_args!(
+                "tenure: the app cannot be guarded, so it is not run: {error}"
+            ));
             NO_GUARD
         }
     }
@@ -164,11 +169,15 @@ pub fn itself() -> Command {
 /// process does, too, and the app that it becomes. Returns only where there is no app.
 pub fn exec(arguments: &[OsString]) -> u8 {
     let [guard, program, arguments @ ..] = arguments else {
-        anstream::eprintln!("tenure: {EXEC_COMMAND} is started by the guard, not by hand");
+        tell(format_args!(
+            "tenure: {EXEC_COMMAND} is started by the guard, not by hand"
+        ));
         return NO_GUARD;
     };
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        anstream::eprintln!("tenure: the app cannot be guarded, so it is not run: {error}");
+        tell(format_args!(
+            "tenure: the app cannot be guarded, so it is not run: {error}"
+        ));
         return NO_GUARD;
     }
     // The guard may have died before the line above.
@@ -178,7 +187,9 @@ pub fn exec(arguments: &[OsString]) -> u8 {
     }
     let error = Command::new(program).args(arguments).exec();
     let shown = program.to_string_lossy();
-    anstream::eprintln!("tenure: the command {shown:?} cannot be run: {error}");
+    tell(format_args!(
+        "tenure: the command {shown:?} cannot be run: {error}"
+    ));
     match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,
         _ => NOT_EXECUTABLE,

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::ask::DEFAULT_API;
-use crate::config::{SETTINGS, Setting};
+use crate::config::{SETTINGS, Setting, variable};
 use crate::lab::NODE_COMMAND;
 
 /// The whole command line.
@@ -181,12 +181,18 @@ fn asking() -> Vec<Command> {
         ask(
             "token",
             "Print the fencing token; 1 where this node does not lead",
-        ),
+        )
+        .arg(json()),
         ask(
             "validate",
             "Ask the store what a fencing token is worth; 1 unless it is current",
         )
-        .arg(Arg::new("token").required(true).value_name("TOKEN"))
+        .arg(
+            Arg::new("token")
+                .required(true)
+                .value_name("TOKEN")
+                .allow_negative_numbers(true),
+        )
         .arg(json()),
         Command::new("checkpoint")
             .about("Read or write the small state that a new leader resumes from")
@@ -264,6 +270,8 @@ fn lab() -> Command {
         Arg::new(name)
             .long(name)
             .value_name(value)
+            .env(variable(name))
+            .hide_env_values(true)
             .allow_hyphen_values(true)
             .help(help)
     };

@@ -1,7 +1,6 @@
 //! The commands that ask a running sidecar and print what it says.
 
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Read as _};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +8,13 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use hyper::StatusCode;
-use hyper::header::ETAG;
 use serde_json::{Value, json};
 
-use super::{cluster, watch};
+use super::{checkpoint, cluster, watch};
 use crate::bearer::{TokenFile, Tokens};
 use crate::client::{Answer, Client, ClientError};
-use crate::exit::{Exit, print_bytes};
-use crate::lease::checkpoint::MAX_BYTES;
-use crate::lease::{Epoch, NodeId, Revision};
+use crate::exit::{Exit, print_bytes, tell};
+use crate::lease::{Epoch, NodeId};
 
 /// Where a sidecar listens unless it is told otherwise.
 pub const DEFAULT_API: &str = "http://127.0.0.1:4040";
@@ -41,9 +38,6 @@ pub fn ask(verb: &str, matches: &ArgMatches) -> Exit {
     runtime.shutdown_background();
     match answered {
         Ok(exit) | Err(Refusal::Told(exit)) => exit,
-        Err(Refusal::Client(error @ ClientError::Url(_))) => {
-            complain(Exit::Configuration, &error.to_string())
-        }
         Err(Refusal::Client(error)) => complain(Exit::Unavailable, &error.to_string()),
     }
 }
@@ -53,21 +47,25 @@ pub(super) enum Refusal {
     Client(ClientError),
 }
 
+/// A bad address is told when it is met, like every bad value: others may follow.
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
-        Self::Client(error)
+        match error {
+            ClientError::Url(_) => Self::Told(complain(Exit::Configuration, &error.to_string())),
+            ClientError::Unreachable { .. } => Self::Client(error),
+        }
     }
 }
 
 pub(super) fn complain(exit: Exit, text: &str) -> Exit {
-    anstream::eprintln!("tenure: {text}");
+    tell(format_args!("tenure: {text}"));
     exit
 }
 
 async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
     match (verb, matches.subcommand()) {
-        ("checkpoint", Some(("get", matches))) => checkpoint_get(matches).await,
-        ("checkpoint", Some(("put", matches))) => checkpoint_put(matches).await,
+        ("checkpoint", Some(("get", matches))) => checkpoint::get(matches).await,
+        ("checkpoint", Some(("put", matches))) => checkpoint::put(matches).await,
         ("cluster", Some((verb, matches))) => cluster::run(verb, matches).await,
         ("status", _) => status(matches).await,
         ("stepdown", _) => step_down(matches).await,
@@ -80,14 +78,19 @@ async fn dispatch(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusal> {
     }
 }
 
-fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
+/// All that is wrong with where to ask is told before this returns. So do commands with
+/// values of their own: they look at each, and give up only then.
+pub(super) fn client(matches: &ArgMatches) -> Result<Client, Refusal> {
     // The commands about the members are about no election.
     let election = match matches.try_contains_id("of") {
-        Ok(_) => parsed(matches, "of", "election")?,
-        Err(_) => None,
+        Ok(_) => parsed(matches, "of", "election"),
+        Err(_) => Ok(None),
     };
-    let client = Client::new(api(matches), election.as_ref())?;
-    Ok(client.showing(tokens(matches)?))
+    let of = election.as_ref().ok().and_then(Option::as_ref);
+    let client = Client::new(api(matches), of).map_err(Refusal::from);
+    let tokens = tokens(matches);
+    election?;
+    Ok(client?.showing(tokens?))
 }
 
 /// What `--api-token-file` holds; `TENURE_API_TOKEN_FILE=` counts as not set.
@@ -115,8 +118,12 @@ fn api(matches: &ArgMatches) -> &str {
     }
 }
 
-/// A value that must be right before the sidecar is asked.
-fn parsed<T>(matches: &ArgMatches, argument: &str, flag: &str) -> Result<Option<T>, Refusal>
+/// A value that must be right before the sidecar is asked; what is wrong with it is told.
+pub(super) fn parsed<T>(
+    matches: &ArgMatches,
+    argument: &str,
+    flag: &str,
+) -> Result<Option<T>, Refusal>
 where
     T: FromStr<Err: Display>,
 {
@@ -169,14 +176,10 @@ pub(super) async fn get(matches: &ArgMatches, path: &str) -> Result<Value, Refus
     good(&client(matches)?.send("GET", path, &[], Vec::new()).await?)
 }
 
-pub(super) async fn post(
-    matches: &ArgMatches,
-    path: &str,
-    body: &Value,
-) -> Result<Answer, Refusal> {
+pub(super) async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, Refusal> {
     let kind = [("content-type", "application/json")];
     let body = body.to_string().into_bytes();
-    Ok(client(matches)?.send("POST", path, &kind, body).await?)
+    Ok(client.send("POST", path, &kind, body).await?)
 }
 
 async fn status(matches: &ArgMatches) -> Result<Exit, Refusal> {
@@ -244,29 +247,34 @@ fn status_text(status: &Value) -> String {
     lines.iter().map(line).collect()
 }
 
-/// A duration of the command line, as the API takes it.
-pub(super) fn millis(argument: &str, text: &str) -> Result<u64, Refusal> {
-    let span = humantime::parse_duration(text).map_err(|error| {
-        let text = format!("--{argument} {text}: it is no duration ({error}); write 10s");
-        Refusal::Told(complain(Exit::Configuration, &text))
-    })?;
-    Ok(crate::time::millis(span))
+/// A duration of the command line, as the API takes it; what is wrong with it is told.
+pub(super) fn millis(matches: &ArgMatches, argument: &str) -> Result<Option<u64>, Refusal> {
+    let read = |text: &str| {
+        let span = humantime::parse_duration(text).map_err(|error| {
+            let text = format!("--{argument} {text}: it is no duration ({error}); write 10s");
+            Refusal::Told(complain(Exit::Configuration, &text))
+        });
+        span.map(crate::time::millis)
+    };
+    text(matches, argument).map(read).transpose()
 }
 
 async fn step_down(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let mut body = serde_json::Map::new();
-    for (argument, member) in [("cooldown", "cooldown_ms"), ("wait", "wait_ms")] {
-        if let Some(text) = text(matches, argument) {
-            body.insert(member.to_owned(), millis(argument, text)?.into());
-        }
-    }
-    if let Some(text) = text(matches, "reason") {
-        body.insert("reason".to_owned(), text.into());
-    }
-    if let Some(to) = parsed::<NodeId>(matches, "to", "to")? {
-        body.insert("to".to_owned(), to.as_str().into());
-    }
-    let answer = post(matches, "/leadership/stepdown", &Value::Object(body)).await?;
+    let client = client(matches);
+    let cooldown = millis(matches, "cooldown");
+    let wait = millis(matches, "wait");
+    let to = parsed::<NodeId>(matches, "to", "to");
+    let members = [
+        ("cooldown_ms", cooldown?.map(Value::from)),
+        ("wait_ms", wait?.map(Value::from)),
+        ("to", to?.map(|to| to.as_str().into())),
+        ("reason", text(matches, "reason").map(Value::from)),
+    ];
+    let given = members.into_iter();
+    let body: Value = given
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect();
+    let answer = post(&client?, "/leadership/stepdown", &body).await?;
     let body = good(&answer)?;
     if matches.get_flag("json") {
         return Ok(print_json(&body));
@@ -281,105 +289,32 @@ async fn step_down(matches: &ArgMatches) -> Result<Exit, Refusal> {
 
 async fn token(matches: &ArgMatches) -> Result<Exit, Refusal> {
     let token = get(matches, "/fence-token").await?;
+    if matches.get_flag("json") {
+        return Ok(print_json(&json!({"fence_token": token})));
+    }
     Ok(print_bytes(format!("{token}\n").as_bytes()))
 }
 
 async fn validate(matches: &ArgMatches) -> Result<Exit, Refusal> {
+    let client = client(matches);
     let token = text(matches, "token").unwrap_or_default();
     if let Err(error) = token.parse::<Epoch>() {
         return Ok(complain(Exit::Configuration, &error.to_string()));
     }
-    let answer = post(matches, "/fence-token/validate", &json!({"token": token})).await?;
+    let answer = post(&client?, "/fence-token/validate", &json!({"token": token})).await?;
     let body = good(&answer)?;
-    if matches.get_flag("json") {
-        print_json(&body);
+    let printed = if matches.get_flag("json") {
+        print_json(&body)
     } else {
         let reason = body["reason"].as_str().unwrap_or_default();
         let current = &body["current_token"];
-        print_bytes(format!("{reason} (current token: {current})\n").as_bytes());
-    }
+        print_bytes(format!("{reason} (current token: {current})\n").as_bytes())
+    };
     Ok(if body["valid"] == true {
-        Exit::Ok
+        printed
     } else {
         Exit::Failure
     })
-}
-
-async fn checkpoint_get(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let answer = client(matches)?
-        .send("GET", "/checkpoint", &[], Vec::new())
-        .await?;
-    if !answer.status.is_success() {
-        let body = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let exit = refused(&answer, &body);
-        let absent = answer.status == StatusCode::NOT_FOUND;
-        return Ok(if absent { Exit::Failure } else { exit });
-    }
-    if !matches.get_flag("json") {
-        return Ok(print_bytes(&answer.body));
-    }
-    let value = match std::str::from_utf8(&answer.body) {
-        Ok(text) => json!({"revision": revision(&answer), "value": text}),
-        Err(_) => {
-            use base64::Engine as _;
-            let value = base64::engine::general_purpose::STANDARD.encode(&answer.body);
-            json!({"revision": revision(&answer), "value_base64": value})
-        }
-    };
-    Ok(print_json(&value))
-}
-
-fn revision(answer: &Answer) -> Option<String> {
-    let tag = answer.headers.get(ETAG)?.to_str().ok()?;
-    Some(tag.trim_matches('"').to_owned())
-}
-
-async fn checkpoint_put(matches: &ArgMatches) -> Result<Exit, Refusal> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        anstream::eprintln!("tenure: reading the checkpoint from the terminal; end with Ctrl-D");
-    }
-    let token: Option<Epoch> = parsed(matches, "token", "token")?;
-    let tag: Option<Revision> = parsed(matches, "if-match", "if-match")?;
-    let tag = tag.map(|revision| format!("\"{revision}\""));
-    let mut value = Vec::new();
-    // One byte more than is taken shows that there is more.
-    let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX) + 1;
-    if let Err(error) = stdin.lock().take(most).read_to_end(&mut value) {
-        return Ok(complain(
-            Exit::Failure,
-            &format!("cannot read stdin: {error}"),
-        ));
-    }
-    if value.len() > MAX_BYTES {
-        let text = format!(
-            "the checkpoint on stdin is larger than {MAX_BYTES} bytes; keep large state \
-             elsewhere, and its address in the checkpoint"
-        );
-        return Ok(complain(Exit::Configuration, &text));
-    }
-    let token = match token {
-        Some(token) => token.to_string(),
-        None => get(matches, "/fence-token").await?.to_string(),
-    };
-    let mut headers = vec![("fence-token", token.as_str())];
-    if let Some(tag) = &tag {
-        headers.push(("if-match", tag));
-    }
-    if matches.get_flag("if-none-match") {
-        headers.push(("if-none-match", "*"));
-    }
-    let answer = client(matches)?
-        .send("PUT", "/checkpoint", &headers, value)
-        .await?;
-    good(&answer)?;
-    let revision = revision(&answer);
-    if matches.get_flag("json") {
-        return Ok(print_json(&json!({"revision": revision})));
-    }
-    Ok(print_bytes(
-        format!("{}\n", revision.unwrap_or_default()).as_bytes(),
-    ))
 }
 
 async fn history(matches: &ArgMatches) -> Result<Exit, Refusal> {

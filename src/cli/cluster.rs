@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use serde_json::{Value, json};
 
-use super::ask::{Refusal, get, good, millis, post, print_json, text};
+use super::ask::{Refusal, client, get, good, millis, post, print_json, text};
 use crate::exit::{Exit, print_bytes};
 
 /// Runs one of them. The list of members is the process's, not an election's.
@@ -11,11 +11,12 @@ pub(super) async fn run(verb: &str, matches: &ArgMatches) -> Result<Exit, Refusa
     let status = match verb {
         "status" => get(matches, "/cluster").await?,
         verb => {
+            let client = client(matches);
             let mut body = json!({"member": text(matches, "member")});
-            if let Some(wait) = text(matches, "wait") {
-                body["wait_ms"] = millis("wait", wait)?.into();
+            if let Some(wait) = millis(matches, "wait")? {
+                body["wait_ms"] = wait.into();
             }
-            good(&post(matches, &format!("/cluster/{verb}"), &body).await?)?
+            good(&post(&client?, &format!("/cluster/{verb}"), &body).await?)?
         }
     };
     if matches.get_flag("json") {

@@ -31,11 +31,13 @@ impl Reader<'_> {
         };
         if let Some(target) = target {
             self.fit(target);
-            if self.problems.len() == before {
-                let found = self.unfit(&files, target);
-                self.problems.extend(found.into_iter().map(Problem::of));
-            }
         }
+        // What the files are together is judged only where each is right by itself.
+        let found = match target {
+            Some(target) if self.problems.len() == before => self.unfit(&files, target),
+            _ => files.unusable(),
+        };
+        self.problems.extend(found.into_iter().map(Problem::of));
         files
     }
 

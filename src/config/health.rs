@@ -3,33 +3,35 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::hook::{plain_http, positive};
-use super::{Problem, Reader};
+use super::hook::plain_http;
+use super::{Problem, Reader, positive};
 use crate::health::{HealthCheck, OnUnhealthy};
 use crate::machine::Percent;
 
 impl Reader<'_> {
     pub(super) fn app_health(&mut self) -> Option<HealthCheck> {
-        if self.raw.get("app-health").is_none() {
-            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
-            self.useless(&names, "--app-health");
-            return None;
-        }
         let url = self.read("app-health", plain_http);
         let every = self.read("app-health-every", positive);
         let failures = self.read("app-health-failures", |text| {
             let wrong = |_| Problem::new("it is no whole number from 1 on");
             text.parse().map_err(wrong)
         });
-        let runs_command = !self.raw.command.is_empty();
+        // Without a question nothing follows from an answer.
+        let asked = self.raw.get("app-health").is_some();
+        let can_restart = !asked || !self.raw.command.is_empty();
         let on_unhealthy = self.read("on-unhealthy", |text| match text {
             "stepdown" => Ok(OnUnhealthy::StepDown),
-            "restart" if runs_command => Ok(OnUnhealthy::Restart),
+            "restart" if can_restart => Ok(OnUnhealthy::Restart),
             "restart" => Err(Problem::new(
                 "there is no command to start anew; give one after --, or use stepdown",
             )),
             _ => Err(Problem::new("it is stepdown or restart")),
         });
+        if !asked {
+            let names = ["app-health-every", "app-health-failures", "on-unhealthy"];
+            self.useless(&names, "--app-health");
+            return None;
+        }
         Some(HealthCheck {
             url: url?,
             every: every.unwrap_or(Duration::from_secs(1)),

@@ -6,16 +6,11 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Problem, Reader, Source, duration, switch};
+use super::{Problem, Reader, Source, positive, switch};
 use crate::hook::{Hook, Secrets};
 
 impl Reader<'_> {
     pub(super) fn hook(&mut self) -> Option<Hook> {
-        if self.raw.get("hook").is_none() {
-            let names = ["hook-secret-file", "hook-timeout", "allow-remote-hook"];
-            self.useless(&names, "--hook");
-            return None;
-        }
         let url = self.read("hook", plain_http);
         let secret_file = self.read("hook-secret-file", |text| {
             let path = PathBuf::from(text);
@@ -24,9 +19,13 @@ impl Reader<'_> {
         });
         let timeout = self.read("hook-timeout", positive);
         let remote = self.read("allow-remote-hook", switch);
+        let Some(given) = self.raw.get("hook") else {
+            let names = ["hook-secret-file", "hook-timeout", "allow-remote-hook"];
+            self.useless(&names, "--hook");
+            return None;
+        };
         let url = url?;
         if remote != Some(true) && !is_loopback(&url) {
-            let given = self.raw.get("hook")?;
             self.problems.push(Problem::new(format!(
                 "{given}: it is not on the loopback, and a hook tells the fencing token to whoever \
                  listens there; call the app on 127.0.0.1, or add --allow-remote-hook"
@@ -40,23 +39,17 @@ impl Reader<'_> {
         })
     }
 
-    /// A setting that means nothing without another one is a mistake.
+    /// A setting that means nothing without another one is a mistake. What is wrong with
+    /// its own value is told already, wherever it stands, and is enough.
     pub(super) fn useless(&mut self, names: &[&str], without: &str) {
         let given = names.iter().filter_map(|name| self.raw.get(name));
         // Only flags: a file or an environment may serve several sidecars.
-        for given in given.filter(|given| given.source == Source::Flag) {
+        let flags = given.filter(|given| given.source == Source::Flag);
+        for given in flags.filter(|given| !self.wrong.contains(&given.setting.name)) {
             let text = format!("{given}: it means nothing without {without}; add that");
             self.problems.push(Problem::new(text));
         }
     }
-}
-
-pub(super) fn positive(text: &str) -> Result<Duration, Problem> {
-    let span = duration(text)?;
-    if span.is_zero() {
-        return Err(Problem::new("it must be longer than zero"));
-    }
-    Ok(span)
 }
 
 /// A URL that the app is called at.

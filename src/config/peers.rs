@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::hook::positive;
-use super::{Problem, Reader, Target, switch};
+use super::{Problem, Reader, Target, positive, switch};
 use crate::peers::{MemberId, Members};
 use crate::wire::Endpoint;
 
@@ -159,56 +158,114 @@ impl FromStr for Peer {
         let (id, address) = text
             .split_once('=')
             .ok_or_else(|| Problem::new("write it as ID=HOST:PORT"))?;
+        let place = address.trim();
+        self::address(place)?;
         Ok(Self {
             id: id.trim().parse().map_err(Problem::of)?,
-            address: address.trim().to_owned(),
+            address: place.to_owned(),
         })
     }
+}
+
+fn address(text: &str) -> Result<Endpoint, Problem> {
+    match Endpoint::parse(text, 0) {
+        Ok(endpoint) if endpoint.port > 0 => Ok(endpoint),
+        Ok(_) => Err(Problem::new("write it as HOST:PORT")),
+        Err(error) => Err(Problem::new(format!("{error}; write it as HOST:PORT"))),
+    }
+}
+
+/// What was said of peers, each value right by itself. It is read whatever the store is,
+/// so that what is wrong in it is told beside what is wrong with the store.
+struct Said {
+    own: Option<MemberId>,
+    /// `None` where there is no list, or a wrong one.
+    listed: Option<Vec<Peer>>,
+    listen: Option<Endpoint>,
+    witness: bool,
+    insecure: bool,
+    heartbeat: Duration,
+    suspicion: Duration,
+    election_timeout: Duration,
+    bootstrap: bool,
 }
 
 impl Reader<'_> {
     /// `None` where the store is no cluster of peers, or where something is wrong.
     pub(super) fn peers(&mut self, target: Option<&Target>) -> Option<Peers> {
-        let cluster = target?.cluster();
-        let Some(cluster) = cluster else {
+        let before = self.problems.len();
+        let said = self.said_of_peers();
+        let Some(cluster) = target?.cluster() else {
             self.useless(&OF_PEERS, "--backend raft, bully or ring");
             return None;
         };
-        let before = self.problems.len();
         self.need_state_dir(cluster);
-        let members = self.members(cluster);
-        let listen = self.peer_listen(members.as_ref());
-        let witness = self.read("witness", switch).unwrap_or(false);
-        if witness && cluster.algorithm != Algorithm::Raft {
+        self.need_names(cluster);
+        let members = self.members(said.own, said.listed);
+        let listen = match self.raw.get("peer-listen") {
+            Some(_) => said.listen,
+            None => members
+                .as_ref()
+                .and_then(|members| members.address(members.own()).cloned()),
+        };
+        if said.witness && cluster.algorithm != Algorithm::Raft {
             let why = format!("{cluster} has no witnesses, only raft has; leave it out");
             self.say_of("witness", &why);
         }
-        let insecure = self.read("insecure-peers", switch).unwrap_or(false);
         if let Some(listen) = listen
             .as_ref()
-            .filter(|_| !insecure && !self.any_tls_file())
+            .filter(|_| !said.insecure && !self.any_tls_file())
         {
             self.need_protection(listen);
         }
-        let span = |reader: &mut Self, name, usual| reader.read(name, positive).unwrap_or(usual);
-        let heartbeat = span(self, "heartbeat", HEARTBEAT);
-        let suspicion = span(self, "suspicion", SUSPICION);
-        let election_timeout = span(self, "election-timeout", ELECTION_TIMEOUT);
-        self.watching(heartbeat, suspicion);
-        let bootstrap = self.read("bootstrap", switch).unwrap_or(false);
+        self.watching(said.heartbeat, said.suspicion);
         if self.problems.len() > before {
             return None;
         }
         Some(Peers {
             members: members?,
             listen: listen?,
-            witness,
-            insecure,
-            heartbeat,
-            suspicion,
-            election_timeout,
-            bootstrap,
+            witness: said.witness,
+            insecure: said.insecure,
+            heartbeat: said.heartbeat,
+            suspicion: said.suspicion,
+            election_timeout: said.election_timeout,
+            bootstrap: said.bootstrap,
         })
+    }
+
+    fn said_of_peers(&mut self) -> Said {
+        Said {
+            listed: self.listed(),
+            own: self.read("node", |text| text.parse().map_err(Problem::of)),
+            listen: self.read("peer-listen", address),
+            witness: self.read("witness", switch).unwrap_or(false),
+            insecure: self.read("insecure-peers", switch).unwrap_or(false),
+            heartbeat: self.read("heartbeat", positive).unwrap_or(HEARTBEAT),
+            suspicion: self.read("suspicion", positive).unwrap_or(SUSPICION),
+            election_timeout: self
+                .read("election-timeout", positive)
+                .unwrap_or(ELECTION_TIMEOUT),
+            bootstrap: self.read("bootstrap", switch).unwrap_or(false),
+        }
+    }
+
+    /// The members as they are listed.
+    fn listed(&mut self) -> Option<Vec<Peer>> {
+        let listed = self.raw.get("peer")?;
+        let mut all = Vec::new();
+        for text in &listed.values {
+            match text.parse() {
+                Ok(peer) => all.push(peer),
+                Err(problem) => {
+                    let place = listed.place();
+                    let text = format!("{place} {text}: {problem}");
+                    self.problems.push(Problem::new(text));
+                    self.wrong.push(listed.setting.name);
+                }
+            }
+        }
+        (all.len() == listed.values.len()).then_some(all)
     }
 
     fn need_state_dir(&mut self, cluster: &Cluster) {
@@ -220,52 +277,29 @@ impl Reader<'_> {
         }
     }
 
-    fn members(&mut self, cluster: &Cluster) -> Option<Members> {
-        let listed = self.raw.get("peer").cloned();
-        let own = self.read("node", |text| text.parse::<MemberId>().map_err(Problem::of));
+    fn need_names(&mut self, cluster: &Cluster) {
         if self.raw.get("node").is_none() {
             self.problems.push(Problem::new(format!(
                 "--backend {cluster}: say which member this node is, with --node ID"
             )));
         }
-        let Some(listed) = listed else {
+        if self.raw.get("peer").is_none() {
             self.problems.push(Problem::new(format!(
                 "--backend {cluster}: list all members, this node among them, with --peer \
                  ID=HOST:PORT each"
             )));
-            return None;
-        };
-        let before = self.problems.len();
-        let mut all = Vec::new();
-        for text in &listed.values {
-            match text.parse::<Peer>() {
-                Ok(peer) => all.push((peer.id, peer.address)),
-                Err(problem) => {
-                    let place = listed.place();
-                    let text = format!("{place} {text}: {problem}");
-                    self.problems.push(Problem::new(text));
-                }
-            }
         }
-        let own = own.filter(|_| self.problems.len() == before)?;
-        let members = Members::new(own, all);
+    }
+
+    fn members(&mut self, own: Option<MemberId>, listed: Option<Vec<Peer>>) -> Option<Members> {
+        let all = listed?.into_iter().map(|peer| (peer.id, peer.address));
+        let members = Members::new(own?, all);
+        let listed = self.raw.get("peer")?;
         let keep = |error| {
             self.problems
                 .push(Problem::new(format!("{listed}: {error}")))
         };
         members.map_err(keep).ok()
-    }
-
-    fn peer_listen(&mut self, members: Option<&Members>) -> Option<Endpoint> {
-        if self.raw.get("peer-listen").is_none() {
-            let members = members?;
-            return members.address(members.own()).cloned();
-        }
-        self.read("peer-listen", |text| match Endpoint::parse(text, 0) {
-            Ok(endpoint) if endpoint.port > 0 => Ok(endpoint),
-            Ok(_) => Err(Problem::new("write it as HOST:PORT")),
-            Err(error) => Err(Problem::of(error)),
-        })
     }
 
     /// A name is judged when it is resolved.
@@ -280,6 +314,12 @@ impl Reader<'_> {
     }
 
     fn watching(&mut self, heartbeat: Duration, suspicion: Duration) {
+        if ["heartbeat", "suspicion"]
+            .iter()
+            .any(|name| self.wrong.contains(name))
+        {
+            return;
+        }
         let least = Duration::from_millis(1);
         if heartbeat < least {
             self.say_of("heartbeat", "it must be 1ms at least");

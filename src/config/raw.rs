@@ -70,15 +70,19 @@ fn printable(text: &str) -> String {
 }
 
 /// `scheme://user:password@host` with the password left out; of a text that is no
-/// URL, what would be the password in one.
+/// URL, what would be the password in one. The query is left out as well: there is none
+/// in an address of a store, but other programs take a password there.
 #[must_use]
 pub fn without_password(text: &str) -> String {
-    match password_at(text) {
-        None => text.to_owned(),
-        Some((start, end)) => {
-            let (before, after) = (text.get(..start), text.get(end..));
-            format!("{}***{}", before.unwrap_or(""), after.unwrap_or(""))
+    let (start, end) = password_at(text).unwrap_or((0, 0));
+    let (before, after) = (text.get(..start), text.get(end..));
+    let (before, after) = (before.unwrap_or(""), after.unwrap_or(""));
+    let hidden = if end > 0 { "***" } else { "" };
+    match after.split_once('?') {
+        Some((after, query)) if text.contains("://") || query.contains('=') => {
+            format!("{before}{hidden}{after}?***")
         }
+        _ => format!("{before}{hidden}{after}"),
     }
 }
 
@@ -110,10 +114,15 @@ impl Raw {
     #[must_use]
     pub fn gather(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Self {
         let mut raw = Self::default();
-        // `TENURE_CONFIG=` counts as not set, like every other variable.
         let file = matches.get_one::<OsString>("config").map(PathBuf::from);
-        if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
-            raw.add_file(&path, problems);
+        let flag = matches.value_source("config") == Some(ValueSource::CommandLine);
+        match file {
+            Some(path) if !path.as_os_str().is_empty() => raw.add_file(&path, problems),
+            Some(_) if flag => {
+                problems.push(Problem::new("--config \"\": name a file, or leave it out"));
+            }
+            // `TENURE_CONFIG=` counts as not set, like every other variable.
+            _ => {}
         }
         // The lab's node has no such argument.
         if let Ok(Some(command)) = matches.try_get_many::<OsString>("command") {
@@ -215,7 +224,8 @@ impl Raw {
                     self.given.insert(setting.name, given);
                 }
                 None => problems.push(Problem::new(format!(
-                    "{key} = {value} in {}: a {} was expected",
+                    "{key} = {} in {}: a {} was expected",
+                    shape(value),
                     path.display(),
                     if setting.repeats {
                         "text or list of texts"
@@ -225,6 +235,15 @@ impl Raw {
                 ))),
             }
         }
+    }
+}
+
+/// What stands there, without what is in it: that may be a password.
+fn shape(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::Array(_) => "[...]",
+        toml::Value::Table(_) => "{...}",
+        _ => "a date",
     }
 }
 
@@ -256,5 +275,10 @@ mod tests {
         assert_eq!(shown("redis"), "redis");
         assert_eq!(shown("redis:u:secret@h"), "redis:***@h");
         assert_eq!(shown("u:secret@h:6379"), "u:***@h:6379");
+        assert_eq!(shown("redis://h?password=secret"), "redis://h?***");
+        assert_eq!(shown("redis://h?secret"), "redis://h?***");
+        assert_eq!(shown("redis://u:se?cret@h/0?a=b"), "redis://u:***@h/0?***");
+        assert_eq!(shown("redis?password=secret"), "redis?***");
+        assert_eq!(shown("what is it?"), "what is it?");
     }
 }

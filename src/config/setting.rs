@@ -15,10 +15,10 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The environment variable: `TENURE_` and the name in capitals.
+    /// Its environment variable.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("TENURE_{}", self.name.replace('-', "_").to_uppercase())
+        variable(self.name)
     }
 
     /// Whether it is a switch, true or false.
@@ -26,6 +26,12 @@ impl Setting {
     pub fn is_switch(&self) -> bool {
         self.value.is_empty()
     }
+}
+
+/// The environment variable of a flag: `TENURE_` and the name in capitals.
+#[must_use]
+pub fn variable(name: &str) -> String {
+    format!("TENURE_{}", name.replace('-', "_").to_uppercase())
 }
 
 const fn one(name: &'static str, value: &'static str, help: &'static str) -> Setting {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tokio::net::TcpStream;
 
+use super::Halt;
 use super::members::Members;
 use super::options::{Backend, Fault, Options};
 use super::proxy::Proxy;
@@ -67,9 +68,7 @@ impl Network {
         let mut proxies = Vec::new();
         if let Some(server) = backend.target.server() {
             let reached = TcpStream::connect(&server).await;
-            reached.with_context(|| {
-                format!("nothing answers at {server}: start the store, or leave --backend away")
-            })?;
+            reached.with_context(|| Halt::StoreAway(server.clone()))?;
             for _ in (0..options.nodes).filter(|_| to_be_cut) {
                 proxies.push(Proxy::start(server.clone()).await?);
             }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 
-use crate::config::{Problem, Target, without_password};
+use crate::config::{Problem, Target, has_password, positive, ttl, variable, without_password};
 use crate::lease::{Drift, Timing};
 
 /// What is done to the leader.
@@ -112,20 +113,14 @@ impl Options {
             matches,
             problems: &mut problems,
         };
-        let backend = flags.read("backend", |text| {
-            let target: Target = text
-                .parse()
-                .map_err(|problem: Problem| problem.to_string())?;
-            let text = text.to_owned();
-            Ok(Backend { target, text })
-        });
+        let backend = flags.backend();
         let nodes = flags.number("nodes", 3, 2, 9);
         let rounds = flags.number("rounds", 1, 1, 10_000);
         let timing = flags.timing();
         let faults = flags.faults();
         let report = flags.read("report", |text| {
             let path = PathBuf::from(text);
-            writable(&path).map(|()| path)
+            writable(&path).map(|()| path).map_err(Problem::new)
         });
         problems.extend(unfit(backend.as_ref(), nodes, &faults));
         match timing {
@@ -148,34 +143,66 @@ struct Flags<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
-impl Flags<'_> {
-    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.matches.get_one::<String>(name)?;
+impl<'a> Flags<'a> {
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Option<T> {
+        let text = self.given(name)?;
         match parse(text) {
             Ok(value) => Some(value),
-            Err(error) => {
-                let text = without_password(text);
-                self.problems
-                    .push(Problem::new(format!("--{name} {text}: {error}")));
+            Err(problem) => {
+                self.say_of(name, text, &problem.to_string());
                 None
             }
         }
     }
 
+    /// A variable that is set to nothing counts as not set.
+    fn given(&self, name: &str) -> Option<&'a str> {
+        let text = self.matches.get_one::<String>(name)?;
+        (self.is_flag(name) || !text.is_empty()).then_some(text)
+    }
+
+    fn is_flag(&self, name: &str) -> bool {
+        self.matches.value_source(name) == Some(ValueSource::CommandLine)
+    }
+
+    fn say_of(&mut self, name: &str, text: &str, why: &str) {
+        let text = without_password(text);
+        let place = match self.is_flag(name) {
+            true => format!("--{name} {text}"),
+            false => format!("{}={text}", variable(name)),
+        };
+        self.problems.push(Problem::new(format!("{place}: {why}")));
+    }
+
+    fn backend(&mut self) -> Option<Backend> {
+        if let Some(text) = self.given("backend")
+            && self.is_flag("backend")
+            && has_password(text)
+        {
+            let why = "every user of this machine can read a password on a command line; give \
+                       the address in TENURE_BACKEND";
+            self.say_of("backend", text, why);
+        }
+        self.read("backend", |text| {
+            let (target, text) = (text.parse()?, text.to_owned());
+            Ok(Backend { target, text })
+        })
+    }
+
     fn number(&mut self, name: &str, default: u32, least: u32, most: u32) -> u32 {
         let number = self.read(name, |text| match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
-            _ => Err(format!("it is no whole number from {least} to {most}")),
+            _ => Err(Problem::new(format!(
+                "it is no whole number from {least} to {most}"
+            ))),
         });
         number.unwrap_or(default)
     }
 
     fn timing(&mut self) -> Option<Timing> {
         let before = self.problems.len();
-        let duration =
-            |text: &str| humantime::parse_duration(text).map_err(|error| error.to_string());
-        let ttl = self.read("ttl", duration).unwrap_or(Duration::from_secs(3));
-        let renew_every = self.read("renew-every", duration).unwrap_or(ttl / 3);
+        let ttl = self.read("ttl", ttl).unwrap_or(Duration::from_secs(3));
+        let renew_every = self.read("renew-every", positive).unwrap_or(ttl / 3);
         if self.problems.len() > before {
             return None;
         }
@@ -199,9 +226,9 @@ impl Flags<'_> {
                     "pause" => Ok(Fault::Pause),
                     "cut" => Ok(Fault::Cut),
                     "partition" => Ok(Fault::Partition),
-                    other => Err(format!(
+                    other => Err(Problem::new(format!(
                         "{other} is none of stop, kill, pause, cut, partition"
-                    )),
+                    ))),
                 })
                 .collect()
         });

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use super::Options;
+use crate::exit::tell;
 use crate::time::{BootClock, Clock as _, Moment};
 
 /// The live view: a line for each event, and on a terminal one that moves.
@@ -32,7 +33,7 @@ impl Show {
         if !self.quiet {
             let seconds = BootClock.now().since(self.began).as_secs_f64();
             let clear = if self.moving { "\r\x1b[K" } else { "" };
-            anstream::eprintln!("{clear}{seconds:7.2}s  {text}");
+            tell(format_args!("{clear}{seconds:7.2}s  {text}"));
         }
     }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// An election's name.
-    #[error("\"{0}\" is no election name: use 1 to 128 of A-Z a-z 0-9 . _ -")]
+    #[error(
+        "\"{0}\" is no election name: use 1 to 128 of A-Z a-z 0-9 . _ -, but not . or .. alone"
+    )]
     Election(String),
     /// A node's id.
     #[error("\"{0}\" is no node id: use 1 to 256 printable characters without spaces at the ends")]

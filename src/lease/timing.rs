@@ -2,6 +2,7 @@
 //! deadline is.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,10 +10,6 @@ use crate::time::Moment;
 
 /// What rounding to milliseconds on both sides may take from a lease.
 const ROUNDING: Duration = Duration::from_millis(2);
-/// A lease shorter than this leaves no room for a renewal over a network.
-const MIN_TTL: Duration = Duration::from_millis(100);
-/// Longer than this, a crashed leader blocks its successor for over a day.
-const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far a clock's *rate* may be off, in parts per million: a bound on each
 /// clock alone. A quartz is within 100 ppm; a throttled virtual machine is not
@@ -137,6 +134,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// How long a lease may be. A shorter one leaves no room for a renewal over a network;
+    /// with a longer one a crashed leader blocks its successor for over a day.
+    pub const TTL: RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60);
+
     /// Checks the whole sum, not pairs: between two renewals, one late answer and
     /// the stopping of the app, the lease must not run out.
     ///
@@ -149,7 +151,7 @@ impl Timing {
         stop_budget: Duration,
         drift: Drift,
     ) -> Result<Self, TimingError> {
-        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
+        if !Self::TTL.contains(&ttl) {
             return Err(TimingError::Ttl(ttl));
         }
         if renew_every.is_zero() {

@@ -270,10 +270,7 @@ impl Machine {
     ) {
         if let Some(departure) = self.departure.take() {
             self.cooldown_until = free_at + departure.cooldown;
-            if departure
-                .prefer
-                .is_some_and(|node| node != self.settings.node)
-            {
+            if departure.prefer.is_some() {
                 self.defer_until = now + self.settings.timing.call_timeout() * 2;
             }
         }

@@ -54,17 +54,17 @@ impl Machine {
 
     /// When this node asks for a lease that is free at `free_at`. Preference and cooldown
     /// are delays, not protocol: they cost the others at most 2 × call_timeout. So are
-    /// priority and score.
+    /// priority and score. Who goes last waits for those who wait for the preferred one,
+    /// which may not be there.
     pub(super) fn after_manners(&self, now: Moment, free_at: Moment) -> Moment {
         if self.is_incumbent(now) {
             return free_at;
         }
         let call_timeout = self.settings.timing.call_timeout();
-        let mut at = free_at;
-        if self.cooldown_until > at {
+        let mut at = free_at.max(self.defer_until);
+        if self.cooldown_until > free_at {
             at = at + call_timeout * 2;
         }
-        let delay = campaign_delay(self.settings.priority, self.snapshot.health, call_timeout);
-        at.max(self.defer_until) + delay
+        at + campaign_delay(self.settings.priority, self.snapshot.health, call_timeout)
     }
 }

@@ -54,19 +54,31 @@ impl CredentialFiles {
         self.problems_with(Some(Speech::Peers))
     }
 
-    fn problems_with(&self, speech: Option<Speech>) -> Vec<CredentialsError> {
-        let files = [
-            (&self.password, "password-file"),
+    /// The files that cannot be used, whatever they are for.
+    #[must_use]
+    pub fn unusable(&self) -> Vec<CredentialsError> {
+        let password = match (
+            &self.password,
+            read(self.password.as_deref(), "password-file"),
+        ) {
+            (Some(path), Ok(Some(bytes))) => first_line(&bytes, path).err(),
+            (_, read) => read.err(),
+        };
+        let tls = [
             (&self.ca, "ca-file"),
             (&self.cert, "cert-file"),
             (&self.key, "key-file"),
         ];
-        let unreadable: Vec<_> = files
+        let unreadable = tls
             .into_iter()
-            .filter_map(|(path, flag)| read(path.as_deref(), flag).err())
-            .collect();
-        if !unreadable.is_empty() {
-            return unreadable;
+            .filter_map(|(path, flag)| read(path.as_deref(), flag).err());
+        password.into_iter().chain(unreadable).collect()
+    }
+
+    fn problems_with(&self, speech: Option<Speech>) -> Vec<CredentialsError> {
+        let unusable = self.unusable();
+        if !unusable.is_empty() {
+            return unusable;
         }
         let loaded = Credentials::load(self.clone(), Login::default(), speech);
         loaded.err().into_iter().collect()

@@ -68,7 +68,7 @@ impl StoreUrl {
             None => (None, rest),
         };
         if let Some(at) = place.find(['?', '#']) {
-            return Err(UrlError::Ending(shown(place.get(at..).unwrap_or(""))));
+            return Err(UrlError::Ending(ending(place.get(at..).unwrap_or(""))));
         }
         let (servers, path) = place.split_once('/').unwrap_or((place, ""));
         let servers = servers
@@ -115,6 +115,14 @@ fn decoded(text: &str) -> Result<String, UrlError> {
         bytes.push(high << 4 | low);
     }
     String::from_utf8(bytes).map_err(|_| UrlError::Login)
+}
+
+/// A query by the name of its first member: its value may be a password.
+fn ending(text: &str) -> String {
+    match text.split_once('=') {
+        Some((name, _)) => format!("{}=***", shown(name)),
+        None => format!("{}***", text.get(..1).unwrap_or("")),
+    }
 }
 
 /// What may be a login is left out of an error.
@@ -191,6 +199,10 @@ mod tests {
             "x://user:hunter2@db?a=b",
             "x:/user:hunter2@db",
             "x://user:hunter2@a,,b",
+            "x://db?password=hunter2",
+            "x://db?a=b&password=hunter2",
+            "x://db?hunter2",
+            "x://db#hunter2",
         ] {
             let error = StoreUrl::parse(bad, 7).unwrap_err();
             let text = format!("{error} {error:?}");
@@ -208,7 +220,7 @@ mod tests {
             ("x://[::1", "no host"),
             ("x://db:0", "no port"),
             ("x://db:99999", "no port"),
-            ("x://db?timeout=1", "?timeout=1"),
+            ("x://db?timeout=1", "\"?timeout=***\""),
             ("x://a%2@db", "%25"),
         ] {
             let error = StoreUrl::parse(text, 7).unwrap_err().to_string();

@@ -51,13 +51,19 @@ fn headers_above_the_limit_are_431() {
             wire.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\nX: ");
             wire.send(&vec![b'x'; size]);
             wire.send(b"\r\n\r\n");
-            let status = wire.reply(false).map(|reply| reply.status);
-            assert_eq!(status, Some(431), "{size}");
+            let reply = wire.reply(false).expect("an answer");
+            reply.problem(431, "request-header-fields-too-large");
+            assert!(wire.closes(), "{size}");
         }
         let many: String = (0..2000).map(|at| format!("X{at}: 1\r\n")).collect();
         let bytes = format!("GET /status HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
-        let status = raw(api, bytes.as_bytes()).map(|reply| reply.status);
-        assert_eq!(status, Some(431));
+        let reply = raw(api, bytes.as_bytes()).expect("an answer");
+        reply.problem(431, "request-header-fields-too-large");
+        // No more than 16 KiB, and more headers than are taken.
+        let many: String = (0..200).map(|at| format!("X{at}: 1\r\n")).collect();
+        let bytes = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
+        let reply = raw(api, bytes.as_bytes()).expect("an answer");
+        reply.problem(431, "request-header-fields-too-large");
         let path = format!(
             "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "p".repeat(20_000)
@@ -90,10 +96,43 @@ fn what_is_no_http_is_refused_and_forgotten() {
             wire.send(bytes);
             if let Some(reply) = wire.reply(false) {
                 assert!((400..600).contains(&reply.status), "{bytes:?}: {reply:?}");
+                reply.problem(400, "malformed");
             }
             assert!(wire.closes());
         }
     });
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_told_what_is_wrong_like_any_other() {
+    let alone = Alone::new(&[]);
+    for head in [
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n",
+        "GET /li\u{7f}vez HTTP/1.1\r\nHost: localhost\r\n",
+        "POST /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: x\r\n",
+    ] {
+        // After answers to requests that could be read.
+        let mut wire = Wire::open(alone.node.api);
+        for _ in 0..3 {
+            assert_eq!(wire.get("/leader").status, 200);
+        }
+        wire.send(format!("{head}\r\n").as_bytes());
+        let reply = wire.reply(false).expect("an answer");
+        let problem = reply.problem(400, "malformed");
+        assert_eq!(reply.header("connection"), Some("close"));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("Content-Length"), "{detail}");
+        assert!(wire.closes(), "{head}");
+    }
+    // A value that looks like such an answer stays what it is.
+    let node = &alone.node;
+    let token = node.token().to_string();
+    let value = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".repeat(1_000);
+    let headers = [("Fence-Token", token.as_str())];
+    let put = request(node.api, "PUT", "/checkpoint", &headers, &value);
+    assert_eq!(put.status, 204, "{}", put.text());
+    assert_eq!(node.get("/checkpoint").body, value);
 }
 
 #[test]

@@ -114,6 +114,25 @@ fn a_step_down_hands_over_and_says_so() {
         .until("the reason", |line| line.contains("deploy"));
 }
 
+/// Whoever may step a leader down may yet not write the log's lines, nor speak to the
+/// terminal of whoever reads it.
+#[test]
+fn a_reason_stays_one_short_line_of_the_log() {
+    let alone = Alone::new(&[]);
+    let long = "x".repeat(50_000);
+    let reason = format!("it can't\n2026-01-01T00:00:00Z ERROR forged \u{1b}[31m red {long}");
+    let body = serde_json::json!({ "reason": reason }).to_string();
+    assert_eq!(alone.node.post("/leadership/stepdown", &body).status, 200);
+    let told = "reason=\"it can't\\n2026-01-01T00:00:00Z ERROR forged \\u{1b}[31m red xxx";
+    let err = &alone.node.err;
+    let line = err.until("the reason", |line| line.contains("can't"));
+    assert!(line.contains(told), "{line}");
+    assert!(line.len() < 500, "{line}");
+    let all = err.all();
+    let forged = |line: &String| line.starts_with("2026-01-01") || line.contains('\u{1b}');
+    assert!(!all.iter().any(forged), "{all:#?}");
+}
+
 #[test]
 fn in_its_cooldown_a_node_leaves_the_lease_to_others_at_first() {
     let alone = Alone::new(&["--call-timeout", "1s"]);
@@ -149,6 +168,48 @@ fn the_candidate_named_tries_first() {
         status["leader"]["id"].is_string() && status["leader"]["id"] != "a"
     });
     assert_eq!(status["leader"]["id"], "c");
+}
+
+/// The others wait for it in vain, and who gave leadership up waits for them.
+#[test]
+fn where_the_candidate_named_is_not_there_the_others_still_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = file_url(dir.path());
+    let flags = |id| ["--ttl", "30s", "--call-timeout", "500ms", "--id", id];
+    let nodes = [
+        Node::leading(&url, &flags("a")),
+        Node::following(&url, &flags("b")),
+    ];
+    for [leaves, stays] in [[0, 1], [1, 0], [0, 1]] {
+        let answer = nodes[leaves].post("/leadership/stepdown", r#"{"to":"nobody"}"#);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let status = nodes[leaves].until("knows the next leader", |status| {
+            status["leader"]["id"].is_string()
+        });
+        assert_eq!(status["leader"]["id"], nodes[stays].status()["id"]);
+    }
+    // Alone it does not wait for ever.
+    let mut nodes = nodes.into_iter();
+    let (_gone, last) = (nodes.next(), nodes.next());
+    drop(_gone);
+    let last = last.unwrap();
+    last.post("/leadership/stepdown", r#"{"to":"nobody"}"#);
+    last.until("leads again", |status| status["is_leader"] == true);
+}
+
+#[test]
+fn who_gives_leadership_up_cannot_be_named_to_go_first() {
+    let pair = Pair::new(&[]);
+    let refused = pair
+        .leader
+        .post("/leadership/stepdown", r#"{"to":"first"}"#);
+    let refused = refused.problem(400, "malformed");
+    assert!(refused["detail"].as_str().unwrap().contains("first"));
+    assert_eq!(pair.leader.status()["is_leader"], true);
+    let follower = pair
+        .follower
+        .post("/leadership/stepdown", r#"{"to":"second"}"#);
+    follower.problem(409, "not-leader");
 }
 
 #[test]

@@ -60,6 +60,10 @@ fn token_validate_and_healthcheck() {
     let (leader, follower, _dir) = two();
     let token = leader.token().to_string();
     assert_eq!(ask(&leader, &["token"]).ok().text(), format!("{token}\n"));
+    let json = ask(&leader, &["token", "--json"]).ok().json();
+    assert_eq!(json, serde_json::json!({"fence_token": leader.token()}));
+    let refused = ask(&follower, &["token", "--json"]);
+    assert!(refused.code == Some(1) && refused.out.is_empty());
     let refused = ask(&follower, &["token"]);
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -80,7 +84,7 @@ fn token_validate_and_healthcheck() {
         assert_eq!(stale.code, Some(1));
         assert_eq!(stale.json()["reason"], "stale");
     }
-    for wrong in ["0", "abc", "1.5", "9007199254740992"] {
+    for wrong in ["0", "-1", "abc", "1.5", "9007199254740992"] {
         let ended = ask(&leader, &["validate", wrong]);
         assert_eq!(ended.code, Some(78), "{wrong}: {}", ended.err);
         assert!(ended.err.contains(wrong), "{}", ended.err);
@@ -175,6 +179,20 @@ fn stepdown_and_history() {
         assert_eq!(ended.code, Some(78), "{flag} {wrong}: {}", ended.err);
         assert!(ended.err.contains(flag), "{flag} {wrong:?}: {}", ended.err);
     }
+    let wrong = [
+        ["--wait", "x"],
+        ["--cooldown", "y"],
+        ["--to", ""],
+        ["--election", "a/b"],
+        ["--api", "h:1"],
+        ["--api-token-file", "/nonexistent"],
+    ];
+    let all = ask(&leader, &[&["stepdown"], wrong.as_flattened()].concat());
+    assert_eq!(all.code, Some(78), "{}", all.err);
+    for [flag, _] in wrong {
+        assert!(all.err.contains(&format!("{flag}")), "{flag}: {}", all.err);
+    }
+    assert_eq!(all.err.lines().count(), wrong.len(), "{}", all.err);
     assert_eq!(leader.status()["is_leader"], true);
     let none = ask(&follower, &["stepdown"]);
     assert_eq!(none.code, Some(1));
@@ -279,6 +297,7 @@ fn wrong_addresses_and_names_are_configuration() {
     ] {
         let ended = run(&["status", "--api", wrong]);
         assert_eq!(ended.code, Some(78), "{wrong}: {ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{wrong}: {}", ended.err);
         assert!(ended.err.contains(wrong) && ended.err.contains("http://127.0.0.1:4040"));
     }
     for wrong in ["a b", "a/b", "..", "", "ghost"] {

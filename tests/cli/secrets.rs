@@ -35,6 +35,33 @@ fn a_password_is_shown_nowhere() {
     let ended = check(&[], &[], Some("backend = redis://u:s3cr3t@h\n"));
     assert_eq!(ended.code, Some(78));
     assert!(!ended.err.contains("s3cr3t"), "{}", ended.err);
+    // Where a store has no password, and other programs take one; nor where TOML has a
+    // list or a table instead of a text.
+    for wrong in [
+        "file://u:s3cr3t@h/x",
+        "redis://h:6379?password=s3cr3t",
+        "redis://h?s3cr3t",
+        "etcd://h?a=b&password=s3cr3t",
+        "mongodb://h/?authToken=s3cr3t",
+    ] {
+        let ended = check(&[], &[("TENURE_BACKEND", wrong)], None);
+        let told = problems(&ended);
+        assert!(!ended.err.contains("s3cr3t"), "{}", ended.err);
+        assert!(told[0].contains("TENURE_BACKEND="), "{told:?}");
+    }
+    for file in [
+        "backend = [\"redis://u:s3cr3t@h:6379\"]\n",
+        "[backend]\nurl = \"redis://u:s3cr3t@h:6379\"\n",
+        "[backend]\nurl = \"redis://h\"\npassword = \"s3cr3t\"\n",
+    ] {
+        let ended = check(&[], &[], Some(file));
+        let told = problems(&ended);
+        assert!(!ended.err.contains("s3cr3t"), "{}", ended.err);
+        assert!(told[0].contains("single text"), "{told:?}");
+    }
+    let ended = run(&["status", "--api", "http://u:s3cr3t@127.0.0.1:1"]);
+    assert_eq!(ended.code, Some(78));
+    assert!(!ended.err.contains("s3cr3t"), "{}", ended.err);
     // A running sidecar: its output, its logs, its status, its command line.
     let mut command = tenure();
     command.args([
@@ -92,4 +119,23 @@ fn a_password_on_the_command_line_is_refused() {
     assert!(told[0].contains("TENURE_BACKEND"), "{told:?}");
     assert!(!told[0].contains("s3cr3t"), "{told:?}");
     run(&["config", "check", "--backend", "redis://u@h:1"]).ok();
+    let told = problems(&run(&["lab", "--backend", "redis://u:s3cr3t@h:1"]));
+    assert!(told[0].contains("TENURE_BACKEND"), "{told:?}");
+    assert!(!told[0].contains("s3cr3t"), "{told:?}");
+}
+
+/// The other nodes and every client are told the URL of the app.
+#[test]
+fn the_url_of_the_app_carries_no_login() {
+    for source in ["flag", "environment"] {
+        let url = "http://u:s3cr3t@h:80/";
+        let ended = match source {
+            "flag" => check(&["--url", url], &[], None),
+            _ => check(&[], &[("TENURE_URL", url)], None),
+        };
+        let told = problems(&ended);
+        assert!(told[0].contains("login"), "{source}: {told:?}");
+        assert!(!ended.err.contains("s3cr3t"), "{source}: {}", ended.err);
+    }
+    check(&["--url", "http://h:80/@home"], &[], None).ok();
 }

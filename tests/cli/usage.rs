@@ -1,8 +1,12 @@
 //! Commands that start nothing: help, completions, man page, wrong usage.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
 use super::process::{finish, run, tenure};
+use super::redis_server::free_port;
 
 #[test]
 fn help_and_version_are_data_and_good() {
@@ -61,7 +65,6 @@ fn unknown_flags_and_commands_are_usage_errors() {
         &["cluster", "status", "--election", "a"],
         &["config"],
         &["completions"],
-        &["completions", "tcsh"],
         &["lab", "--no-such-flag"],
         &["checkpoint", "put", "--if-match", "1.2", "--if-none-match"],
     ] {
@@ -71,6 +74,49 @@ fn unknown_flags_and_commands_are_usage_errors() {
             ended.out.is_empty() && !ended.err.is_empty(),
             "{arguments:?}"
         );
+    }
+}
+
+/// What is not known is 2; a bad value of what is known is 78.
+#[test]
+fn a_bad_value_is_no_wrong_usage() {
+    for shell in ["tcsh", ""] {
+        let ended = run(&["completions", shell]);
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        assert!(ended.err.contains("bash"), "{}", ended.err);
+    }
+    let mut command = tenure();
+    command.arg("status");
+    command.args([OsStr::new("--api"), OsStr::from_bytes(b"http://\xff")]);
+    let ended = finish(&mut command, b"");
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+}
+
+/// A panic would have a code of its own, 101.
+#[test]
+fn a_full_disk_is_no_panic() {
+    let ended = |arguments: &[&str], out: &str, err: &str| {
+        let open = |path| File::options().write(true).open(path).unwrap();
+        let mut command = tenure();
+        command.args(arguments);
+        command.stdout(open(out)).stderr(open(err));
+        command.status().unwrap().code()
+    };
+    for arguments in [&["config", "check"][..], &["config", "check", "--json"]] {
+        assert_eq!(ended(arguments, "/dev/full", "/dev/null"), Some(1));
+        assert_eq!(ended(arguments, "/dev/full", "/dev/full"), Some(1));
+    }
+    let api = format!("http://127.0.0.1:{}", free_port());
+    for (arguments, code) in [
+        (&["config", "check", "--ttl", "x"][..], 78),
+        (&["run", "--ttl", "x"], 78),
+        (&["lab", "--nodes", "99"], 78),
+        (&["status", "--api", &api], 69),
+        (&["frobnicate"], 2),
+        (&["__guard"], 71),
+    ] {
+        let code_seen = ended(arguments, "/dev/null", "/dev/full");
+        assert_eq!(code_seen, Some(code), "{arguments:?}");
     }
 }
 

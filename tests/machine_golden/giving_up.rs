@@ -12,7 +12,7 @@ fn step_down_with_drain() {
         true,
         None,
         "Stepping down: not leader at once, renewed while the app drains, released after it,\n\
-         # and the successor goes first.",
+         # and the successor goes first, this node after those who wait for the successor.",
     );
     t.step(0, Input::Wake)
         .step(10, Input::Acquired(call(1), won(7)))

@@ -153,10 +153,13 @@ impl World {
 
     /// FAULTS.md, "Liveness": the printed worst case, on the slowest clock, and one
     /// hold where data was lost. A candidate's delay is that of preference or
-    /// cooldown, and of priority and score; a departing leader's app may still drain.
+    /// cooldown, and of priority and score; a departing leader's app may still drain. Only
+    /// a leader that named its successor is delayed by both, as the last of all.
     fn liveness_bound(&self) -> TrueNs {
         let timing = &self.plan.timing;
-        let mut delay = timing.call_timeout() * 3;
+        let mut faults = self.plan.faults.iter();
+        let may_wait_for_both = faults.any(|fault| fault.kind == crate::plan::FaultKind::StepDown);
+        let mut delay = timing.call_timeout() * if may_wait_for_both { 5 } else { 3 };
         if self.plan.drains {
             delay += Duration::from_nanos(self.plan.drain_up_to);
         }

@@ -169,7 +169,8 @@ fn full(code: &str, address: &str) -> String {
 fn login(code: &str, detail: &str, address: &str) -> String {
     match code {
         "NOAUTH" => format!(
-            "{address} wants a password: write it into the address, redis://user:password@host"
+            "{address} wants a password: name a file that holds it with --password-file, or write \
+             redis://user:password@host into the environment, as TENURE_BACKEND"
         ),
         "WRONGPASS" => format!(
             "{address} refuses the user or the password: check them, and that the user is on"
