@@ -1,8 +1,8 @@
 //! Members of a Raft cluster: who votes, with which disk, and what stands on it.
 //!
 //! # Layout
-//! `seats` `tenure cluster` on real processes · `disks` files that were lost or damaged ·
-//! `members` several in one process, for `witness`, `isolation`, `secure`,
+//! `seats` `tenure cluster` on real processes · `disks` files that were lost or damaged, or that
+//! fill up · `members` several in one process, for `witness`, `isolation`, `secure`,
 //! `farewell`, `crowd` · `simulated` a cluster in simulated time, with its judge in `oracle`.
 #![cfg(feature = "raft")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
