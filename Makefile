@@ -43,6 +43,7 @@ programs:
 	@.ci/need ip iptables
 	@.ci/need go || echo 'without go, its example is not run' >&2
 	@.ci/etcd-3.5
+	@.ci/redis-6.2
 	@.ci/schemathesis
 	@.ci/kubernetes-validate
 

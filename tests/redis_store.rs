@@ -20,6 +20,8 @@ mod sentinel_set;
 mod faults;
 #[path = "redis_store/logged.rs"]
 mod logged;
+#[path = "redis_store/oldest.rs"]
+mod oldest;
 #[path = "redis_store/refusals.rs"]
 mod refusals;
 #[path = "redis_store/replicas.rs"]

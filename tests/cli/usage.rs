@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
+use super::ports::free_port;
 use super::process::{finish, run, tenure};
-use super::redis_server::free_port;
 
 #[test]
 fn help_and_version_are_data_and_good() {
