@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::LONG;
 use super::http::request;
 use super::ports::free_port;
-use super::process::{Killed, Node, file_url, finish, send, tenure};
+use super::process::{BOUND, Killed, Node, file_url, finish, send, tenure};
 use super::redis_server::RedisServer;
 
 #[test]
@@ -222,8 +222,10 @@ fn logs_are_on_stderr_at_their_level() {
 #[test]
 fn a_reader_of_the_output_may_go_away() {
     let dir = tempfile::tempdir().unwrap();
+    let api: std::net::SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let listen = api.to_string();
     let mut command = tenure();
-    command.args(["run", "--listen", "127.0.0.1:0", "--status-every", "10ms"]);
+    command.args(["run", "--listen", &listen, "--status-every", "10ms"]);
     command
         .args(LONG)
         .args(["--backend", &file_url(dir.path())]);
@@ -231,15 +233,36 @@ fn a_reader_of_the_output_may_go_away() {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let mut child = super::process::Killed(command.spawn().unwrap());
+    let first = leads_above(api, 0);
     drop(child.0.stdout.take());
     drop(child.0.stderr.take());
-    std::thread::sleep(Duration::from_millis(500));
+    // What happens then is told in lines that nobody takes.
+    let kind = [("Content-Type", "application/json")];
+    let body = br#"{"cooldown_ms":0}"#;
+    let answer = request(api, "POST", "/leadership/stepdown", &kind, body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    leads_above(api, first);
     assert!(
         child.0.try_wait().unwrap().is_none(),
         "it went with its reader"
     );
     super::process::send(child.0.id(), Signal::TERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+/// Waits until the sidecar there, which may not listen yet, leads under a later token.
+fn leads_above(api: std::net::SocketAddr, token: u64) -> u64 {
+    let end = Instant::now() + BOUND;
+    loop {
+        if std::net::TcpStream::connect(api).is_ok() {
+            let status = request(api, "GET", "/status", &[], b"").json();
+            if let Some(own) = status["fence_token"].as_u64().filter(|own| *own > token) {
+                return own;
+            }
+        }
+        assert!(Instant::now() < end, "it does not lead");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

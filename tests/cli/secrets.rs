@@ -107,8 +107,9 @@ fn a_password_file_is_shown_nowhere() {
         let read = std::fs::read(format!("/proc/{}/{file}", node.pid())).unwrap();
         assert!(!String::from_utf8_lossy(&read).contains(SECRET), "{file}");
     }
+    let connected = |line: &str| line.contains("connected to Redis");
+    node.err.until("the connection", connected);
     let told = [node.out.all(), node.err.all()].concat().join("\n");
-    assert!(told.contains("connected to Redis"), "{told}");
     assert!(!told.contains(SECRET), "{told}");
 }
 

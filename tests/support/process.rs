@@ -246,13 +246,18 @@ impl Node {
         let err = Lines::of(child.0.stderr.take().unwrap());
         let end = Instant::now() + BOUND;
         let api = loop {
+            let ended = child.0.try_wait().unwrap();
+            if ended.is_some() {
+                // What it said last may not have been read yet.
+                out.ended();
+                err.ended();
+            }
             // With an app, stdout is the app's.
             let said = [out.all(), err.all()].concat();
             let told = said.iter().find_map(|line| address_in(line));
             if let Some(address) = told {
                 break address;
             }
-            let ended = child.0.try_wait().unwrap();
             assert!(
                 ended.is_none() && Instant::now() < end,
                 "{ended:?}, no address: {:#?} {:#?}",
