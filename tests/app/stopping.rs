@@ -94,6 +94,10 @@ fn a_second_signal_kills_the_app_and_aborts() {
     assert_eq!(node.exit(), Some(128 + 2));
     assert!(begun.elapsed() < Duration::from_secs(2));
     until("all of it is gone", || scene.processes("").is_empty());
+    node.err.ended();
+    let hangs = |line: &String| line.contains("hangs") || line.contains("was killed");
+    let told = node.err.all();
+    assert!(!told.iter().any(hangs), "its guard was well: {told:#?}");
 }
 
 #[test]
