@@ -169,7 +169,8 @@ impl Prepared {
             api: &api.url,
             probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
-        let concerns = match Concerns::begin(&sidecar, config, &api.url) {
+        let open_files = serving::raise_limit_of_files();
+        let concerns = match Concerns::begin(&sidecar, config, &api.url, open_files) {
             Ok(concerns) => concerns,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };

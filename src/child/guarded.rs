@@ -35,6 +35,7 @@ impl Guarded {
             stop_budget,
             leads_until: tenure.leads_until,
             ends_at: tenure.ends_at,
+            open_files: setup.open_files,
             command: setup.app.command.clone(),
         };
         let mut command = itself();
