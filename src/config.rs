@@ -23,7 +23,7 @@ pub use listen::{Listen, Listeners};
 pub use peers::{Algorithm, Cluster, Peers};
 use raw::has_password;
 pub use raw::{Given, Raw, Source, without_password};
-pub use setting::{SETTINGS, Setting};
+pub use setting::{CONFIG_VARIABLE, SETTINGS, Setting, variables};
 pub use target::Target;
 
 use crate::health::HealthCheck;
