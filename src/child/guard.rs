@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::message::{Ended, FromGuard, Pipe, ToGuard, moment};
 use super::{margin, tree};
 use crate::config::StopSignal;
+use crate::signals::Ignored;
 use crate::time::{Alarm, BootClock, Clock as _, Moment};
 
 /// Hidden commands: the guard, and the last step before the app.
@@ -121,7 +122,11 @@ fn watch(orders: Orders) -> io::Result<()> {
     runtime.block_on(async {
         let pipe = Pipe::new(io::stdin().as_fd().try_clone_to_owned()?)?;
         // A supervisor that signals every process of a service must not end the guard
-        // before the app: what the app is told is the sidecar's to decide.
+        // before the app: what the app is told is the sidecar's to decide. What is ignored
+        // stays so, in the app as well, unless that is how it is asked to stop: then it begins
+        // without.
+        let ignored = Ignored::now();
+        let stop_signal = SignalKind::from_raw(orders.stop_signal.signal.as_raw());
         for kind in [
             SignalKind::terminate(),
             SignalKind::interrupt(),
@@ -130,7 +135,10 @@ fn watch(orders: Orders) -> io::Result<()> {
             SignalKind::user_defined1(),
             SignalKind::user_defined2(),
         ] {
-            let _ = signal(kind)?;
+            let asks = kind == SignalKind::terminate() || kind == stop_signal;
+            if asks || !ignored.has(kind) {
+                let _ = signal(kind)?;
+            }
         }
         let deaths = signal(SignalKind::child())?;
         let alarm = Alarm::new()?;
