@@ -35,7 +35,7 @@ pub async fn stop(
     };
     let led = sidecar.elections().iter().filter(|each| each.is_leader());
     let led: Vec<Election> = led.cloned().collect();
-    let stopped = within(drain + STOP_TIME, async {
+    let stopped = within(drain.saturating_add(STOP_TIME), async {
         sidecar.stop().await;
         if let Some(app) = &app {
             app.exit().await;
