@@ -22,7 +22,7 @@ pub use listen::{Listen, Listeners};
 #[cfg(feature = "peers")]
 pub use peers::{Algorithm, Cluster, Peers};
 pub use raw::{Given, Raw, Source, has_password, without_password};
-pub use setting::{SETTINGS, Setting, variable};
+pub use setting::{CONFIG_VARIABLE, SETTINGS, Setting, variable, variables};
 pub use target::Target;
 
 use crate::health::HealthCheck;
@@ -260,6 +260,10 @@ impl Reader<'_> {
             Some(given) => (given.place(), given.values.clone()),
             None => (String::new(), vec!["default".to_owned()]),
         };
+        if texts.is_empty() {
+            let text = format!("{place}: name one election at least, or leave it out for default");
+            self.problems.push(Problem::new(text));
+        }
         let mut names: Vec<ElectionName> = Vec::new();
         for text in texts {
             match text.parse() {
@@ -352,16 +356,25 @@ impl Reader<'_> {
     }
 }
 
+/// Longer than anything here is meant to take, and short enough to be added to any moment.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A duration as humantime reads it.
 ///
 /// # Errors
 /// Says how to write one.
 pub fn duration(text: &str) -> Result<Duration, Problem> {
-    humantime::parse_duration(text).map_err(|error| {
+    let span = humantime::parse_duration(text).map_err(|error| {
         Problem::new(format!(
             "it is no duration ({error}); write it as 15s, 500ms or 2m"
         ))
-    })
+    })?;
+    if span > LONGEST {
+        return Err(Problem::new(
+            "it is longer than a year; give 365days at most",
+        ));
+    }
+    Ok(span)
 }
 
 /// A duration in which something must happen.

@@ -109,6 +109,7 @@ pub mod quorum;
 #[cfg(feature = "raft")]
 pub mod raft;
 pub mod sidecar;
+mod signals;
 pub mod systemd;
 pub mod time;
 #[cfg(feature = "wire")]

@@ -71,14 +71,33 @@ fn run_with(config: &Config, companion: Option<Companion>, output: &Output) -> E
         }
     };
     let exit = runtime.block_on(async {
-        match Prepared::new(config).await {
-            Ok(prepared) => prepared.run(config, companion, output).await,
-            Err(problems) => refuse(&problems),
-        }
+        // First of all: until it listens, the first process of a container is deaf to them.
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return refuse(&[Problem::new(format!("no signals: {error}"))]),
+        };
+        prepare_and_run(config, companion, output, signals).await
     });
     // A name that is being looked up, or a file read, is not waited for.
     runtime.shutdown_background();
     exit
+}
+
+async fn prepare_and_run(
+    config: &Config,
+    companion: Option<Companion>,
+    output: &Output,
+    mut signals: Signals,
+) -> Exit {
+    let prepared = tokio::select! {
+        prepared = Prepared::new(config) => prepared,
+        // Nothing is led yet that would have to be given back.
+        _ = signals.next() => return Exit::Ok,
+    };
+    match prepared {
+        Ok(prepared) => prepared.run(config, companion, output, signals).await,
+        Err(problems) => refuse(&problems),
+    }
 }
 
 /// Everything that can be refused before anything is started.
@@ -143,7 +162,13 @@ fn of_memory(config: &Config, error: &MemoryError) -> Problem {
 }
 
 impl Prepared {
-    async fn run(self, config: &Config, companion: Option<Companion>, output: &Output) -> Exit {
+    async fn run(
+        self,
+        config: &Config,
+        companion: Option<Companion>,
+        output: &Output,
+        mut signals: Signals,
+    ) -> Exit {
         let Self {
             addresses,
             store,
@@ -153,10 +178,6 @@ impl Prepared {
         let Addresses { api, probes, id } = addresses;
         let manager = ServiceManager::of_environment();
         let options = options(config, id.clone(), clock, manager.is_some());
-        let mut signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => return refuse(&[Problem::new(format!("no signals: {error}"))]),
-        };
         let (sidecar, boot_id) = match start(&store, &options, config) {
             Ok(started) => started,
             Err(problem) => return refuse(&[problem]),
@@ -169,7 +190,8 @@ impl Prepared {
             api: &api.url,
             probes: probes.as_ref().map(|probes| probes.url.as_str()),
         };
-        let concerns = match Concerns::begin(&sidecar, config, &api.url) {
+        let open_files = serving::raise_limit_of_files();
+        let concerns = match Concerns::begin(&sidecar, config, &api.url, open_files) {
             Ok(concerns) => concerns,
             Err(error) => return refuse(&[Problem::new(format!("no app can be run: {error}"))]),
         };

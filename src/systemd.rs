@@ -17,6 +17,9 @@ use crate::time::pause;
 const ATTEMPTS: u32 = 100;
 const BETWEEN: Duration = Duration::from_millis(10);
 
+/// The environment variables by which systemd watches over one process, and over no other.
+pub const SUPERVISION: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// The service manager that started this process.
 #[derive(Debug)]
 pub struct ServiceManager {

@@ -83,6 +83,27 @@ fn on_a_directory_nothing_is_lost() {
     assert_course(&report, &["kill", "stop", "pause"]);
 }
 
+/// The lab's nodes are its own, whatever is set for the user's sidecars.
+#[test]
+fn what_configures_the_users_sidecars_does_not_reach_the_lab() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("tenure.toml");
+    std::fs::write(&config, "wait = \"for ever\"\n").unwrap();
+    let notify = dir.path().join("notify");
+    let service_manager = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
+    service_manager.set_nonblocking(true).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["lab", "--ttl", "1s", "--fault", "stop", "--nodes", "2"])
+        .env("TENURE_CONFIG", &config)
+        .env("TENURE_ELECTION", "orders,invoices")
+        .env("NOTIFY_SOCKET", &notify)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(service_manager.recv(&mut [0; 64]).is_err(), "it was told");
+}
+
 #[test]
 fn it_runs_on_sentinels_and_on_a_cluster() {
     let (set, cluster) = (SentinelSet::start(), RedisCluster::start());

@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, getpgid, getpid, getppid, kill_process, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal,
+    Pid, Resource, Signal, getpgid, getpid, getppid, getrlimit, kill_process, kill_process_group,
+    set_child_subreaper, set_parent_process_death_signal, setrlimit,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +22,7 @@ use super::message::{Ended, FromGuard, Pipe, ToGuard, moment};
 use super::{margin, tree};
 use crate::config::StopSignal;
 use crate::exit::tell;
+use crate::signals::Ignored;
 use crate::time::{Alarm, BootClock, Clock as _, Moment};
 
 /// Hidden commands: the guard, and the last step before the app.
@@ -43,6 +44,8 @@ pub struct Orders {
     pub stop_budget: Duration,
     pub leads_until: Moment,
     pub ends_at: Moment,
+    /// The app's limit of file descriptors, where it is not this process'.
+    pub open_files: Option<u64>,
     pub command: Vec<OsString>,
 }
 
@@ -55,13 +58,22 @@ impl Orders {
             self.stop_budget.as_nanos().to_string(),
             self.leads_until.as_nanos().to_string(),
             self.ends_at.as_nanos().to_string(),
+            limit_text(self.open_files),
         ];
         let words = words.into_iter().map(OsString::from);
         words.chain(self.command.iter().cloned()).collect()
     }
 
     fn read(arguments: &[OsString]) -> Option<Self> {
-        let [stop_signal, stop_budget, leads_until, ends_at, command @ ..] = arguments else {
+        let [
+            stop_signal,
+            stop_budget,
+            leads_until,
+            ends_at,
+            open_files,
+            command @ ..,
+        ] = arguments
+        else {
             return None;
         };
         Some(Self {
@@ -69,8 +81,22 @@ impl Orders {
             stop_budget: Duration::from_nanos(stop_budget.to_str()?.parse().ok()?),
             leads_until: moment(leads_until.to_str()?)?,
             ends_at: moment(ends_at.to_str()?)?,
+            open_files: limit(open_files.to_str()?)?,
             command: command.to_vec(),
         })
+    }
+}
+
+/// A limit as an argument: a number, or none.
+fn limit_text(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}
+
+/// `None` where it is not written so.
+fn limit(text: &str) -> Option<Option<u64>> {
+    match text {
+        "none" => Some(None),
+        number => number.parse().ok().map(Some),
     }
 }
 
@@ -101,7 +127,11 @@ fn watch(orders: Orders) -> io::Result<()> {
     runtime.block_on(async {
         let pipe = Pipe::new(io::stdin().as_fd().try_clone_to_owned()?)?;
         // A supervisor that signals every process of a service must not end the guard
-        // before the app: what the app is told is the sidecar's to decide.
+        // before the app: what the app is told is the sidecar's to decide. What is ignored
+        // stays so, in the app as well, unless that is how it is asked to stop: then it begins
+        // without.
+        let ignored = Ignored::now();
+        let stop_signal = SignalKind::from_raw(orders.stop_signal.signal.as_raw());
         for kind in [
             SignalKind::terminate(),
             SignalKind::interrupt(),
@@ -110,7 +140,10 @@ fn watch(orders: Orders) -> io::Result<()> {
             SignalKind::user_defined1(),
             SignalKind::user_defined2(),
         ] {
-            let _ = signal(kind)?;
+            let asks = kind == SignalKind::terminate() || kind == stop_signal;
+            if asks || !ignored.has(kind) {
+                let _ = signal(kind)?;
+            }
         }
         let deaths = signal(SignalKind::child())?;
         let alarm = Alarm::new()?;
@@ -120,7 +153,7 @@ fn watch(orders: Orders) -> io::Result<()> {
             pipe.tell(&FromGuard::Gone);
             return Ok(());
         }
-        let app = start(&orders.command)?;
+        let app = start(&orders)?;
         pipe.tell(&FromGuard::Started(app));
         let guard = Guard {
             pipe,
@@ -140,11 +173,11 @@ fn watch(orders: Orders) -> io::Result<()> {
 }
 
 /// Starts the app in a group of its own, by way of [`exec`].
-fn start(command: &[OsString]) -> io::Result<Pid> {
+fn start(orders: &Orders) -> io::Result<Pid> {
     let own = getpid().as_raw_nonzero().to_string();
     let app = itself()
-        .args([EXEC_COMMAND, &own])
-        .args(command)
+        .args([EXEC_COMMAND, &own, &limit_text(orders.open_files)])
+        .args(&orders.command)
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()?;
@@ -168,7 +201,7 @@ pub fn itself() -> Command {
 /// The last step before the app, in its process already: should the guard die, this
 /// process does, too, and the app that it becomes. Returns only where there is no app.
 pub fn exec(arguments: &[OsString]) -> u8 {
-    let [guard, program, arguments @ ..] = arguments else {
+    let [guard, open_files, program, arguments @ ..] = arguments else {
         tell(format_args!(
             "tenure: {EXEC_COMMAND} is started by the guard, not by hand"
         ));
@@ -184,6 +217,12 @@ pub fn exec(arguments: &[OsString]) -> u8 {
     let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if parent.as_deref() != guard.to_str() {
         return NO_GUARD;
+    }
+    if let Some(Some(open_files)) = open_files.to_str().map(limit).unwrap_or_default() {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = Some(open_files);
+        // Refused: it can open more than it was meant to.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
     let error = Command::new(program).args(arguments).exec();
     let shown = program.to_string_lossy();

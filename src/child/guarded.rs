@@ -11,8 +11,9 @@ use super::guard::{Orders, itself};
 use super::margin;
 use super::message::{FromGuard, Pipe, ToGuard};
 use super::running::Setup;
-use crate::config::{SETTINGS, StopSignal};
+use crate::config::{StopSignal, variables};
 use crate::machine::Tenure;
+use crate::systemd::SUPERVISION;
 use crate::time::Moment;
 
 /// One app under its guard.
@@ -35,6 +36,7 @@ impl Guarded {
             stop_budget,
             leads_until: tenure.leads_until,
             ends_at: tenure.ends_at,
+            open_files: setup.open_files,
             command: setup.app.command.clone(),
         };
         let mut command = itself();
@@ -44,15 +46,14 @@ impl Guarded {
             // A Ctrl-C is the sidecar's to handle.
             .process_group(0);
         // The settings are the sidecar's own; one may hold a password.
-        for setting in SETTINGS {
-            command.env_remove(setting.variable());
+        for variable in variables() {
+            command.env_remove(variable);
+        }
+        // Systemd watches over the sidecar: the app's word must not stand for it.
+        for variable in SUPERVISION {
+            command.env_remove(variable);
         }
         let child = command
-            .env_remove("TENURE_CONFIG")
-            // Systemd watches over the sidecar: the app's word must not stand for it.
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("WATCHDOG_USEC")
-            .env_remove("WATCHDOG_PID")
             .env("TENURE_FENCE_TOKEN", tenure.epoch.to_string())
             .env("TENURE_API", &setup.api_url)
             .env("TENURE_ELECTION", setup.election.name().as_str())

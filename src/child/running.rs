@@ -22,6 +22,8 @@ pub struct Setup {
     pub part: Part,
     /// What it finds in its environment.
     pub api_url: String,
+    /// Its limit of file descriptors, where this process has raised its own.
+    pub open_files: Option<u64>,
     /// For how long the app may stop when leadership is given up.
     pub drain_timeout: Duration,
     /// Rises each time that the app turns out to be unhealthy, where it is to be started

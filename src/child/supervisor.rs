@@ -173,7 +173,8 @@ impl Supervisor {
         loop {
             if *self.aborted.borrow() {
                 run.asked = true;
-                run.guarded.stop(Moment::default());
+                // At once; and then the guard has its time for that, or it would be hanging.
+                run.guarded.stop(self.now());
             }
             let overdue_at = run.guarded.overdue_at();
             tokio::select! {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::ask::DEFAULT_API;
-use crate::config::{SETTINGS, Setting, variable};
+use crate::config::{CONFIG_VARIABLE, SETTINGS, Setting, variable};
 use crate::lab::NODE_COMMAND;
 
 /// The whole command line.
@@ -67,7 +67,7 @@ fn run(name: &'static str) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
-        .env("TENURE_CONFIG")
+        .env(CONFIG_VARIABLE)
         .value_parser(value_parser!(OsString))
         .help(
             "A TOML file of these settings; a flag wins over the environment, that over the file",

@@ -2,7 +2,7 @@
 //! and ring.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl Peers {
     ///
     /// # Errors
     /// Where the name is not known.
-    pub fn listen_address(&self) -> Result<SocketAddr, Problem> {
+    pub async fn listen_address(&self) -> Result<SocketAddr, Problem> {
         let Endpoint { host, port } = &self.listen;
         let unknown = |why: &dyn fmt::Display| {
             Problem::new(format!(
@@ -138,8 +138,8 @@ impl Peers {
                 self.listen
             ))
         };
-        let mut found = (host.as_str(), *port)
-            .to_socket_addrs()
+        let mut found = tokio::net::lookup_host((host.as_str(), *port))
+            .await
             .map_err(|error| unknown(&error))?;
         found.next().ok_or_else(|| unknown(&"it has no address"))
     }

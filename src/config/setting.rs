@@ -305,3 +305,13 @@ pub const SETTINGS: &[Setting] = &[
         "off, error, warn, info, debug or trace (default: info)",
     ),
 ];
+
+/// The environment variable that names the file of settings.
+pub const CONFIG_VARIABLE: &str = "TENURE_CONFIG";
+
+/// Every environment variable that configures a sidecar. Who starts another program from a
+/// sidecar, or another sidecar, takes them out: they are this one's own.
+pub fn variables() -> impl Iterator<Item = String> {
+    let of_settings = SETTINGS.iter().map(Setting::variable);
+    of_settings.chain(std::iter::once(CONFIG_VARIABLE.to_owned()))
+}

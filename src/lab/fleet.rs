@@ -12,7 +12,8 @@ use super::NODE_COMMAND;
 use super::log::{Log, Status, What};
 use super::worker::Event;
 use crate::client::Client;
-use crate::config::SETTINGS;
+use crate::config::variables;
+use crate::systemd::SUPERVISION;
 use crate::time::{pause, within};
 
 /// Longer than any node needs for its first line.
@@ -42,8 +43,12 @@ impl Node {
         let name = name(number);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(NODE_COMMAND).args(["--id", &name]).args(flags);
-        for setting in SETTINGS {
-            command.env_remove(setting.variable());
+        // What configures the user's own sidecars is not the lab's, nor is who watches over it.
+        for variable in variables() {
+            command.env_remove(variable);
+        }
+        for variable in SUPERVISION {
+            command.env_remove(variable);
         }
         command
             .env("TENURE_BACKEND", backend)

@@ -18,11 +18,17 @@ pub(super) struct Concerns {
 
 impl Concerns {
     /// Begins to run the app, where there is one. Without one, the first process of a
-    /// container has the dead to bury all the same.
+    /// container has the dead to bury all the same. `open_files` is the limit of file
+    /// descriptors that stood before this process raised it.
     ///
     /// # Errors
     /// Where the system gives no signals or no timer.
-    pub fn begin(sidecar: &Sidecar, config: &Config, api_url: &str) -> std::io::Result<Self> {
+    pub fn begin(
+        sidecar: &Sidecar,
+        config: &Config,
+        api_url: &str,
+        open_files: Option<u64>,
+    ) -> std::io::Result<Self> {
         let (hook_parts, app_part) = parts(sidecar, config);
         let check = config.app_health.as_ref();
         let mut prober = check.map(|check| Prober::new(check, sidecar.elections()));
@@ -35,6 +41,7 @@ impl Concerns {
                 app: app.clone(),
                 election: election.clone(),
                 api_url: api_url.to_owned(),
+                open_files,
                 drain_timeout: config.drain_timeout,
                 part,
                 ailments: prober.as_ref().filter(|_| restarts).map(Prober::ailments),

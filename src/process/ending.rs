@@ -10,6 +10,7 @@ use crate::config::{Config, LogFormat};
 use crate::exit::Exit;
 use crate::machine::{EventKind, Reason};
 use crate::sidecar::{Election, Sidecar};
+use crate::signals::Heeded;
 use crate::time::within;
 
 /// SIGTERM is answered with exit 0 within the drain and this.
@@ -34,7 +35,7 @@ pub async fn stop(
     };
     let led = sidecar.elections().iter().filter(|each| each.is_leader());
     let led: Vec<Election> = led.cloned().collect();
-    let stopped = within(drain + STOP_TIME, async {
+    let stopped = within(drain.saturating_add(STOP_TIME), async {
         sidecar.stop().await;
         if let Some(app) = &app {
             app.exit().await;
@@ -133,24 +134,25 @@ async fn led(election: &Election, leads: bool) {
     }
 }
 
-/// SIGTERM and SIGINT, as they come.
+/// SIGTERM and SIGINT, as they come. SIGINT may be ignored, by a shell that starts this with
+/// `&`; but SIGTERM is how a sidecar is stopped.
 pub struct Signals {
     terminate: Signal,
-    interrupt: Signal,
+    interrupt: Heeded,
 }
 
 impl Signals {
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            interrupt: Heeded::new(SignalKind::interrupt())?,
         })
     }
 
     pub async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
+            () = self.interrupt.recv() => 2,
         }
     }
 }

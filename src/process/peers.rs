@@ -20,7 +20,7 @@ pub(super) async fn open(
     match cluster.algorithm {
         #[cfg(feature = "raft")]
         Algorithm::Raft => {
-            let options = raft_options(config, cluster, peers)?;
+            let options = raft_options(config, cluster, peers).await?;
             let node = crate::raft::RaftNode::start(options, Arc::clone(clock)).await;
             let node = node.map_err(|error| of(&error))?;
             let call_timeout = config.timing.call_timeout();
@@ -36,7 +36,7 @@ pub(super) async fn open(
         }
         #[cfg(feature = "quorum")]
         Algorithm::Bully | Algorithm::Ring => {
-            let options = quorum_options(config, cluster, peers)?;
+            let options = quorum_options(config, cluster, peers).await?;
             let store = crate::backend::quorum::QuorumStore::open(options, Arc::clone(clock)).await;
             Ok(Arc::new(store.map_err(|error| of(&error))?))
         }
@@ -49,7 +49,7 @@ pub(super) async fn open(
 }
 
 #[cfg(feature = "quorum")]
-fn quorum_options(
+async fn quorum_options(
     config: &Config,
     cluster: &Cluster,
     peers: &Peers,
@@ -63,7 +63,7 @@ fn quorum_options(
         },
         cluster: cluster.to_string(),
         members: peers.members.clone(),
-        listen: peers.listen_address()?,
+        listen: peers.listen_address().await?,
         insecure: peers.insecure,
         tls: Some(config.credentials.clone()).filter(|files| files.ca.is_some()),
         heartbeat: peers.heartbeat,
@@ -78,7 +78,7 @@ fn quorum_options(
 }
 
 #[cfg(feature = "raft")]
-fn raft_options(
+async fn raft_options(
     config: &Config,
     cluster: &Cluster,
     peers: &Peers,
@@ -90,7 +90,11 @@ fn raft_options(
     let own = peers.members.own();
     let identity = RaftNode::identity(&state_dir, &cluster.to_string(), own)
         .map_err(|error| Problem::new(format!("--backend {cluster}: {error}")))?;
-    let mut mesh = MeshOptions::new(identity, peers.members.clone(), peers.listen_address()?);
+    let mut mesh = MeshOptions::new(
+        identity,
+        peers.members.clone(),
+        peers.listen_address().await?,
+    );
     mesh.insecure_peers = peers.insecure;
     mesh.heartbeat = peers.heartbeat;
     mesh.suspect_after = peers.suspicion;

@@ -82,17 +82,21 @@ pub fn event_readers(config: &Config) -> usize {
     wanted.min(most)
 }
 
+/// Asks for as many file descriptors as a sidecar makes use of. Returns the limit that stood
+/// before where that was lower: the app is to have it, for it may call select(2).
+pub fn raise_limit_of_files() -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    let before = limit.current.filter(|current| *current < wanted)?;
+    limit.current = Some(wanted);
+    // Refused: what there is has to do.
+    setrlimit(Resource::Nofile, limit).ok().map(|()| before)
+}
+
 /// As many connections to each of so many listeners as leave file descriptors for the
 /// election: a long-poll takes two, and a store that was lost needs one to be reached
 /// again.
 fn max_connections(listeners: usize) -> u32 {
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        // Refused: what there is has to do.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
     let files = usize::try_from(files.min(FILES)).unwrap_or(0);
     u32::try_from(files / (2 + 2 * listeners))

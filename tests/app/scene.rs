@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{BOUND, Node, file_url, tenure};
+use super::process::{BOUND, Node, file_url, tenure, tenure_by};
 
 /// Names the scene in the environment of all its processes.
 const MARK: &str = "SCENE";
@@ -79,6 +79,22 @@ impl Scene {
             .args(flags)
             .env("TENURE_BACKEND", &self.backend)
             .env(MARK, self.path());
+        command
+    }
+
+    /// The same, by a shell that says this first.
+    pub fn command_after(&self, first: &str, flags: &[&str], script: &str) -> Command {
+        let inner = self.command("a", flags, script);
+        let mut command = tenure_by("sh");
+        command
+            .args(["-c", &format!("{first}; exec \"$@\""), "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
         command
     }
 

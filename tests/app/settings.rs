@@ -2,7 +2,7 @@
 
 use super::http::request;
 use super::process::{Node, finish, run, tenure};
-use super::scene::{Scene, script};
+use super::scene::{Scene, script, until};
 
 #[track_caller]
 fn problem(arguments: &[&str]) -> String {
@@ -144,6 +144,28 @@ sleep 60"#;
         request(node.api, "GET", "/fence-token", &[], b"").text(),
         word.token.to_string()
     );
+}
+
+/// A sidecar raises its own limit of file descriptors; an app that calls select(2) must not
+/// be given more than it was started with.
+#[test]
+fn the_app_has_the_limit_of_files_that_the_sidecar_was_started_with() {
+    let scene = Scene::new();
+    let script = r#"say "$(ulimit -Sn)"; sleep 60"#;
+    let mut command = scene.command_after("ulimit -Sn 768", &["--ttl", "15s"], script);
+    let node = Node::spawn(&mut command);
+    until("it says its limit", || !scene.log().is_empty());
+    assert_eq!(scene.log()[0].what, "768");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let own = limits.lines().find(|line| line.starts_with("Max open"));
+    let own: u64 = own
+        .unwrap()
+        .split_whitespace()
+        .nth(3)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(own > 768, "the sidecar has raised its own: {own}");
 }
 
 /// The commands that ask find the sidecar by what the app finds.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::process::Node;
 use super::scene::{STUBBORN_FAMILY, Scene, WORK, is_alive, until};
 
 /// Drains for two seconds.
@@ -94,6 +95,10 @@ fn a_second_signal_kills_the_app_and_aborts() {
     assert_eq!(node.exit(), Some(128 + 2));
     assert!(begun.elapsed() < Duration::from_secs(2));
     until("all of it is gone", || scene.processes("").is_empty());
+    node.err.ended();
+    let hangs = |line: &String| line.contains("hangs") || line.contains("was killed");
+    let told = node.err.all();
+    assert!(!told.iter().any(hangs), "its guard was well: {told:#?}");
 }
 
 #[test]
@@ -138,6 +143,57 @@ while :; do sleep 0.05; done
     assert_eq!(node.status()["is_leader"], true);
     assert_eq!(follower.status()["state"], "follower");
     assert_eq!(scene.log().len(), 4);
+}
+
+/// `nohup tenure run … &`: what the shell wants ignored is ignored by sidecar, guard and app.
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_so() {
+    let scene = Scene::new();
+    // A shell cannot trap what was ignored when it began.
+    let app = r#"
+trap 'say hup' HUP
+trap 'say usr1' USR1
+say begin
+while :; do sleep 0.05; done
+"#;
+    let mut command = scene.command_after("trap '' HUP INT", &["--ttl", "15s"], app);
+    let mut node = Node::spawn(&mut command);
+    let word = scene.nth("begin", 0);
+    for round in 0..2 {
+        node.signal(Signal::HUP);
+        node.signal(Signal::INT);
+        node.signal(Signal::USR1);
+        scene.nth("usr1", round);
+    }
+    super::process::send(scene.guard_of(&node), Signal::HUP);
+    super::process::send(word.pid, Signal::HUP);
+    node.signal(Signal::USR1);
+    scene.nth("usr1", 2);
+    assert_eq!(scene.words("hup"), []);
+    assert_eq!(node.token(), word.token);
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit(), Some(0));
+}
+
+/// The signal by which the app is asked to stop is its own, however the sidecar was started.
+#[test]
+fn an_app_heeds_its_stop_signal_though_that_was_ignored() {
+    let scene = Scene::new();
+    let flags = [
+        "--ttl",
+        "15s",
+        "--stop-signal",
+        "INT",
+        "--drain-timeout",
+        "1m",
+    ];
+    let app = "trap 'say int; exit 0' INT; say begin; while :; do sleep 60 & wait $!; done";
+    let mut command = scene.command_after("trap '' INT", &flags, app);
+    let mut node = Node::spawn(&mut command);
+    scene.nth("begin", 0);
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit(), Some(0));
+    assert_eq!(scene.words("int").len(), 1);
 }
 
 /// A service manager may signal every process of a service: the guard does not die of it,

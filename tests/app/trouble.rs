@@ -134,7 +134,14 @@ fn a_guard_that_comes_too_late_starts_nothing() {
         let (mut own, other) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut guard = super::process::tenure();
         guard
-            .args(["__guard", "TERM", "1000000000", leads_until, ends_at])
+            .args([
+                "__guard",
+                "TERM",
+                "1000000000",
+                leads_until,
+                ends_at,
+                "none",
+            ])
             .arg("touch")
             .arg(&touched)
             .stdin(Stdio::from(OwnedFd::from(other)));

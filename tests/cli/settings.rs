@@ -92,6 +92,17 @@ fn ten_wrong_values_are_ten_problems_and_nothing_starts() {
     TcpListener::bind(&listen).expect("the port was left alone");
 }
 
+/// `run` would be refused by it, so the check is.
+#[test]
+fn a_list_without_an_election_is_a_problem() {
+    let told = problems(&check(&[], &[], Some("election = []\n")));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].contains("election in ") && told[0].contains("one election"),
+        "{told:#?}"
+    );
+}
+
 #[test]
 fn each_wrong_value_is_named_with_its_mend() {
     for (flag, value, mend) in [
@@ -126,6 +137,8 @@ fn each_wrong_value_is_named_with_its_mend() {
         ("--hook-secret-file", "/nonexistent/keys", "--hook"),
         ("--allow-remote-hook=true", "", "--hook"),
         ("--drain-timeout", "5", "15s"),
+        ("--drain-timeout", "18446744073709551615s", "365days"),
+        ("--wait", "366days", "365days"),
         ("--app-health", "https://127.0.0.1/", "https"),
         ("--app-health-every", "1s", "--app-health"),
         ("--app-health-failures", "3", "--app-health"),

@@ -24,6 +24,11 @@ pub fn tenure() -> Command {
     unconfigured(Command::new(BINARY))
 }
 
+/// A program that starts the binary, in the same environment.
+pub fn tenure_by(program: &str) -> Command {
+    unconfigured(Command::new(program))
+}
+
 /// The same in this network namespace, ahead of what else this machine has to do.
 pub fn tenure_in(namespace: &str) -> Command {
     let mut command = Command::new("ip");
