@@ -190,7 +190,7 @@ fn stepdown_and_history() {
     let all = ask(&leader, &[&["stepdown"], wrong.as_flattened()].concat());
     assert_eq!(all.code, Some(78), "{}", all.err);
     for [flag, _] in wrong {
-        assert!(all.err.contains(&format!("{flag}")), "{flag}: {}", all.err);
+        assert!(all.err.contains(flag), "{flag}: {}", all.err);
     }
     assert_eq!(all.err.lines().count(), wrong.len(), "{}", all.err);
     assert_eq!(leader.status()["is_leader"], true);

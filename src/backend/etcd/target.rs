@@ -130,7 +130,7 @@ mod tests {
             ("etcd://a,,b", "no host"),
             ("etcd://a:0", "no port"),
             ("etcd://a/prefix", "/prefix"),
-            ("etcd://a?x=1", "?x=1"),
+            ("etcd://a?x=1", "\"?x=***\""),
             ("etcd://:hunter2@a", "no user"),
             ("http://user:hunter2@a:2379", "etcds://"),
             ("user:hunter2@a:2379", "no etcd address"),

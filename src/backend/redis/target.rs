@@ -281,7 +281,7 @@ mod tests {
             ("redis+cluster://db/1", "only database 0"),
             ("redis+sentinel://db", "master's name"),
             ("redis+sentinel://db/main/one", "database"),
-            ("redis://db?timeout=1", "?timeout=1"),
+            ("redis://db?timeout=1", "\"?timeout=***\""),
             ("http://db", "no Redis address"),
             ("localhost:6379", "no Redis address"),
             ("", "no Redis address"),
