@@ -24,7 +24,7 @@
 //!
 //! # Layout
 //! ```text
-//! quorum ── step, wake_at ─┬─ campaign ─ bully       who asks (C1)
+//! quorum ── step, wake_at ─┬─ campaign ─ bully, reach who asks (C1)
 //!                          │    ├─ lap ── ring
 //!                          │    └─ claim              the claim (C2, C3, C5)
 //!                          ├─ lead ───── writes       renewals, release, checkpoint (C4, C6)
@@ -43,6 +43,7 @@ mod lap;
 mod lead;
 mod look;
 mod message;
+mod reach;
 mod record;
 pub mod ring;
 mod settings;
@@ -91,6 +92,8 @@ pub struct QuorumLease {
     wanted_until: Moment,
     /// After a failed claim.
     back_off: campaign::BackOff,
+    /// After a probe.
+    reach: reach::Reach,
     campaign: Option<campaign::Campaign>,
     /// A ring chose this member while its sidecar was not asking.
     mandate: Option<campaign::Mandate>,
@@ -139,6 +142,7 @@ impl QuorumLease {
             confirmed: false,
             wanted_until: now,
             back_off: campaign::BackOff::new(now),
+            reach: reach::Reach::default(),
             campaign: None,
             mandate: None,
             hop: None,

@@ -234,8 +234,8 @@ fn seats(shared: &Shared) -> Result<&Arc<dyn Seats>, Problem> {
     let detail = match &shared.membership {
         Membership::Seated(seats) => return Ok(seats),
         Membership::Listed => format!(
-            "the members of {kind} are those that --peer lists, on every node: to change them, \
-             restart all nodes with another list"
+            "the members of {kind} are those that --peer lists, on every node: add or remove one at \
+             a time, and restart all nodes with the same new list, see docs/peers.md"
         ),
         Membership::None => format!("{kind} is a store: this sidecar is in no cluster of sidecars"),
     };

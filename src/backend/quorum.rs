@@ -11,12 +11,13 @@
 //! QuorumStore ── router   the mesh's events to the elections; which disks may speak
 //!      |           '───── member     one election: the core, its clock, its disk
 //!      '── election ──────'  |       the calls of a sidecar
-//!                            '── disk, message
+//!                            '── disk ─ list, message
 //! ```
 
 mod disk;
 mod election;
 mod guarantees;
+mod list;
 mod member;
 mod message;
 mod router;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 
 pub use disk::DiskError;
 pub use guarantees::EXPIRY_STEP;
+pub use list::{ListRefused, MemberIds};
 
 use self::disk::{Disk, Owner};
 use self::election::QuorumElection;
@@ -174,6 +176,7 @@ impl QuorumStore {
         let owner = Owner {
             cluster: &options.cluster,
             member: options.members.own(),
+            members: options.members.ids().collect(),
             bootstrap: options.bootstrap,
         };
         let (disk, records) = Disk::open(&options.state_dir, &owner)?;

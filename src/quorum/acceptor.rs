@@ -177,6 +177,7 @@ impl QuorumLease {
         out: &mut Vec<Output>,
     ) {
         self.see(Epoch::new(epoch.get() - 1).ok());
+        self.reach.asked_by(from);
         let willing = self.live_foreign(now, from, session).is_none()
             || self.settings.has(Flaw::A2GrantsOverALiveLease);
         let superior = willing && self.settings.own > from && self.fit(now);

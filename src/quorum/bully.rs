@@ -4,7 +4,7 @@
 //! system*, 1982) on purpose: a live leader is not pre-empted by a higher rank, and a
 //! claim counts by its epoch, not by its id. What is left is a probe that grants nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::message::View;
@@ -47,6 +47,11 @@ impl Probe {
     /// Notes an answer; a later one replaces an earlier.
     pub fn heard(&mut self, from: MemberId, reply: Reply) {
         self.replies.insert(from, reply);
+    }
+
+    /// Who has answered.
+    pub fn answered(&self) -> BTreeSet<MemberId> {
+        self.replies.keys().copied().collect()
     }
 
     /// Decides, where `expected` are the other members that may still answer and

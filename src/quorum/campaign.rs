@@ -170,9 +170,10 @@ impl QuorumLease {
         Epoch::next(highest, None, UnixMs(0))
     }
 
-    /// The own sidecar wants the lease, and this member's last claim did not just fail.
+    /// The own sidecar wants the lease, this member's last claim did not just fail, and
+    /// its last question reached a quorum.
     pub(super) fn fit(&self, now: Moment) -> bool {
-        let quiet = now < self.back_off.until;
+        let quiet = now < self.back_off.until || !self.reach.enough();
         self.lead.is_none() && now < self.wanted_until && !quiet
     }
 
@@ -228,7 +229,12 @@ impl QuorumLease {
                     .settings
                     .others()
                     .filter(|id| !self.suspects.contains(id));
-                probe.verdict(self.settings.quorum(), expected, now >= *until)
+                let quorum = self.settings.quorum();
+                let verdict = probe.verdict(quorum, expected, now >= *until);
+                if verdict != Verdict::Wait {
+                    self.reach.probed(probe.answered(), quorum, &verdict);
+                }
+                verdict
             }
             Phase::Lap { until, .. } if now >= *until => Verdict::StandDown,
             _ => Verdict::Wait,

@@ -75,6 +75,34 @@ fn another_list_and_another_cluster_are_told_on_both_sides() {
     }
 }
 
+/// A rolling change from five members to three: the first two of them would be a majority of
+/// three, and the others one of five.
+#[test]
+fn a_list_two_members_apart_from_the_disks_starts_nothing() {
+    for backend in ["bully", "ring"] {
+        let mut cluster = Cluster::begun(backend, 5, "3s");
+        let before = cluster.leader();
+        let five = cluster.list.clone();
+        let three: Vec<&str> = five.split(',').take(3).collect();
+        let three = three.join(",");
+        let followers: Vec<usize> = (0..3).filter(|at| *at != before.0).take(2).collect();
+        for at in &followers {
+            cluster.kill(*at);
+            cluster.list.clone_from(&three);
+            let ended = finish(&mut cluster.command(*at, &[]), b"");
+            cluster.list.clone_from(&five);
+            assert_eq!(ended.code, Some(78), "{backend}: {ended:?}");
+            for said in ["n0,n1,n2,n3,n4", "lists n0,n1,n2:", "one member at a time"] {
+                assert!(ended.err.contains(said), "{said}: {}", ended.err);
+            }
+        }
+        assert_eq!(cluster.leader(), before);
+        // The old list is still theirs.
+        cluster.start_together(&followers, &["--ttl", "3s"]);
+        assert_eq!(cluster.leader(), before);
+    }
+}
+
 #[test]
 fn an_even_number_of_members_is_warned_of() {
     for backend in ALL {

@@ -14,10 +14,10 @@ pub const ALL: &[(Flaw, u64, &[&str])] = &[
     (Flaw::A1GrantsOldEpochs, 0, EXCLUSION),
     (Flaw::A2GrantsOverALiveLease, 0, EXCLUSION),
     (Flaw::A3AnswersWithoutDisk, 1150, EXCLUSION),
-    (Flaw::A4RenewsAnybody, 370, EXCLUSION),
+    (Flaw::A4RenewsAnybody, 120, EXCLUSION),
     (Flaw::A5ReleasesAnybody, 150, EXCLUSION),
     (Flaw::A6RestartFreesTheLease, 0, EXCLUSION),
-    (Flaw::A6EndOutlivesItsGrant, 1050, EXCLUSION),
+    (Flaw::A6EndOutlivesItsGrant, 660, EXCLUSION),
     (
         Flaw::A7BlankDiskVotes,
         50,
@@ -34,7 +34,7 @@ pub const ALL: &[(Flaw, u64, &[&str])] = &[
     (Flaw::HalfIsEnough, 0, EXCLUSION),
     (Flaw::OlderEpochsWrite, 130, VALUE),
     (Flaw::NewHolderTrustsItself, 0, VALUE),
-    (Flaw::NoWriteBack, 170, VALUE),
+    (Flaw::NoWriteBack, 220, VALUE),
     (Flaw::OneAckIsAWrite, 0, VALUE),
     (Flaw::BackOffNeverEnds, 0, &["liveness"]),
 ];

@@ -76,6 +76,7 @@ impl World {
                 self.liveness.leads(self.now);
                 if began {
                     self.report.began.push(self.now);
+                    self.report.leaders.push(member);
                     self.note(|| format!("{member} LEADS under {epoch}"));
                 }
             }

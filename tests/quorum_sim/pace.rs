@@ -93,3 +93,87 @@ fn two_dead_neighbours_do_not_stop_an_election() {
         }
     }
 }
+
+/// Which words between the highest of five and the three lowest are lost.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Both,
+    FromTheHighest,
+    ToTheHighest,
+}
+
+fn cut_the_highest_off(plan: &mut Plan, cut: Cut) {
+    let highest = plan.clocks.len() - 1;
+    let mut lose = |member, other| {
+        plan.faults.push(Fault {
+            at: 0,
+            kind: FaultKind::CutLink,
+            member,
+            other,
+            lasts: plan.calm_from,
+            at_leader: false,
+        });
+    };
+    for low in 0..highest - 1 {
+        if !matches!(cut, Cut::ToTheHighest) {
+            lose(highest, low);
+        }
+        if !matches!(cut, Cut::FromTheHighest) {
+            lose(low, highest);
+        }
+    }
+}
+
+/// All but the highest make a full majority; the highest reaches the second-highest alone, and
+/// must not stand in its way.
+#[test]
+fn a_high_rank_that_reaches_one_other_blocks_no_election() {
+    for cut in [Cut::Both, Cut::FromTheHighest, Cut::ToTheHighest] {
+        let run = |seed| {
+            let mut plan = calm(seed, 5, Algorithm::Bully, seed % 2 == 0);
+            cut_the_highest_off(&mut plan, cut);
+            let calm_from = plan.calm_from;
+            let report = World::new(plan, None, false).run();
+            assert_eq!(report.violation, None, "{cut:?}, seed {seed}");
+            report.began.first().copied().unwrap_or(calm_from)
+        };
+        let spans: Vec<_> = (0..40).map(run).collect();
+        let (middle, longest) = (median(spans.clone()), *spans.iter().max().unwrap());
+        println!(
+            "{cut:?}: start to leader {middle:.0} ms median, {} ms longest",
+            longest / MS
+        );
+        assert!(longest < 5 * SECOND, "{cut:?}: {} ms", longest / MS);
+    }
+}
+
+/// Alone it reaches nobody, which is no reason to let a lower rank go first once it does.
+#[test]
+fn the_highest_that_was_alone_wins_when_the_others_come() {
+    for members in [3, 5] {
+        let run = |seed| {
+            let mut plan = calm(seed, members, Algorithm::Bully, true);
+            let alone = 2 * SECOND + fastrand::Rng::with_seed(seed).u64(..SECOND);
+            for member in 0..members - 1 {
+                plan.faults.push(Fault {
+                    at: 0,
+                    kind: FaultKind::Crash,
+                    member,
+                    other: 0,
+                    lasts: alone,
+                    at_leader: false,
+                });
+            }
+            let report = World::new(plan, None, false).run();
+            assert_eq!(report.violation, None, "seed {seed}");
+            assert_eq!(report.leaders, [members - 1], "seed {seed}");
+            report.began[0] - alone
+        };
+        let longest = (0..40).map(run).max().unwrap();
+        println!(
+            "{members} members: the highest leads within {} ms",
+            longest / MS
+        );
+        assert!(longest < SECOND, "{} ms", longest / MS);
+    }
+}

@@ -19,6 +19,8 @@ pub struct Report {
     pub recovery_ms: Vec<u64>,
     /// When each tenure began.
     pub began: Vec<TrueNs>,
+    /// And whose.
+    pub leaders: Vec<usize>,
 }
 
 impl Report {

@@ -3,7 +3,7 @@
 //! | in `STATE-DIR/quorum` | what it is |
 //! |---|---|
 //! | `peer.json` | which member this is, the disk's id, and how often it was started |
-//! | `disk.json` | whether the disk was there when the cluster began, and its elections |
+//! | `disk.json` | whether the disk was there when the cluster began, its elections, and the list of members |
 //! | `elections/E.json` | the record of election `E` |
 //! | `lock` | held by the process that uses the directory |
 //!
@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+use super::list::{List, ListRefused, MemberIds};
 use crate::durable;
 use crate::lease::ElectionName;
 use crate::memory::{MemoryError, StateDir};
@@ -59,6 +60,14 @@ pub enum DiskError {
         /// What to remove.
         whole: PathBuf,
     },
+    /// It belongs to other members.
+    #[error("{}: {refused}", path.display())]
+    List {
+        /// The file that holds the list.
+        path: PathBuf,
+        /// Why the new one is none for it.
+        refused: ListRefused,
+    },
 }
 
 impl From<durable::Refused> for DiskError {
@@ -76,6 +85,9 @@ struct Catalogue {
     /// It was there when the cluster began, so what it has no record of, it never granted.
     founding: bool,
     elections: BTreeSet<ElectionName>,
+    /// `None`: it was last used by a version that kept none.
+    #[serde(default)]
+    list: Option<List>,
 }
 
 /// A record with what it belongs to: a file in a wrong place is no record.
@@ -105,6 +117,8 @@ pub(super) struct Disk {
 pub(super) struct Owner<'a> {
     pub cluster: &'a str,
     pub member: MemberId,
+    /// All members, this one among them.
+    pub members: MemberIds,
     /// `--bootstrap`.
     pub bootstrap: bool,
 }
@@ -143,6 +157,7 @@ impl Disk {
                 disk: identity.disk.clone(),
                 founding: owner.bootstrap && identity.incarnation == 1,
                 elections: BTreeSet::new(),
+                list: None,
             },
         };
         let disk = Self {
@@ -153,9 +168,26 @@ impl Disk {
             dir,
             _lock: lock,
         };
-        disk.keep_catalogue(&disk.catalogue())?;
         let records = disk.read_all(&files)?;
+        disk.accept(&owner.members, &records)?;
         Ok((disk, records))
+    }
+
+    /// Takes the list of this start for that of the disk, before anything is said among its
+    /// members.
+    fn accept(
+        &self,
+        given: &MemberIds,
+        records: &BTreeMap<ElectionName, Record>,
+    ) -> Result<(), DiskError> {
+        let mut catalogue = self.catalogue();
+        let list = match catalogue.list.clone() {
+            Some(list) => list.started_with(given, records),
+            None => Ok(List::first(given.clone())),
+        };
+        let path = self.dir.join("disk.json");
+        catalogue.list = Some(list.map_err(|refused| DiskError::List { path, refused })?);
+        self.keep_catalogue(&catalogue)
     }
 
     /// Who this member is.
@@ -323,9 +355,19 @@ mod tests {
         dir: &Path,
         bootstrap: bool,
     ) -> Result<(Disk, BTreeMap<ElectionName, Record>), DiskError> {
+        open_among(dir, "abc", bootstrap)
+    }
+
+    fn open_among(
+        dir: &Path,
+        members: &str,
+        bootstrap: bool,
+    ) -> Result<(Disk, BTreeMap<ElectionName, Record>), DiskError> {
+        let id = |letter: char| letter.to_string().parse::<MemberId>().unwrap();
         let owner = Owner {
             cluster: "bully",
             member: "a".parse().unwrap(),
+            members: members.chars().map(id).collect(),
             bootstrap,
         };
         Disk::open(dir, &owner)
@@ -362,6 +404,38 @@ mod tests {
         drop(disk);
         let (disk, _) = open(home.path(), false).unwrap();
         assert!(matches!(disk.start(), Start::Blank));
+    }
+
+    #[test]
+    fn a_disk_refuses_members_two_apart_from_its_own_and_stays_as_it_was() {
+        let home = tempfile::tempdir().unwrap();
+        drop(open_among(home.path(), "abcde", true).unwrap());
+        let file = home.path().join("quorum/disk.json");
+        let before = fs::read(&file).unwrap();
+        for another in ["abc", "abcdefg", "abcdf", "a"] {
+            let error = open_among(home.path(), another, true).unwrap_err();
+            assert!(matches!(error, DiskError::List { .. }), "{error}");
+            let (text, path) = (error.to_string(), file.display().to_string());
+            assert!(text.contains("a,b,c,d,e") && text.contains(&path), "{text}");
+            assert_eq!(fs::read(&file).unwrap(), before, "left as it was");
+        }
+        for one_apart in ["abcd", "abc", "abcd"] {
+            drop(open_among(home.path(), one_apart, false).unwrap());
+        }
+        assert!(open_among(home.path(), "ac", false).is_err(), "two of abcd");
+    }
+
+    #[test]
+    fn a_disk_of_a_version_without_lists_takes_the_first_that_is_given() {
+        let home = tempfile::tempdir().unwrap();
+        drop(open_among(home.path(), "abcde", true).unwrap());
+        let file = home.path().join("quorum/disk.json");
+        let kept: Option<serde_json::Value> = opened(&file, home.path()).unwrap();
+        let mut kept = kept.unwrap();
+        kept.as_object_mut().unwrap().remove("list").unwrap();
+        fs::write(&file, sealed(&kept, &file).unwrap()).unwrap();
+        drop(open_among(home.path(), "abc", false).unwrap());
+        open_among(home.path(), "abcde", false).unwrap_err();
     }
 
     #[test]
