@@ -297,6 +297,8 @@ fn a_store_with_a_password_is_named_in_the_environment() {
     assert!(output.status.success(), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     assert_eq!(report["ok"], true, "{report:#}");
+    let backend = report["backend"].as_str().unwrap();
+    assert_eq!(backend.trim_end_matches("/0"), server.url(), "{report:#}");
     assert!(!told.contains("s3cr3t"), "{told}");
 }
 

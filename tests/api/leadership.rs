@@ -176,24 +176,35 @@ fn where_the_candidate_named_is_not_there_the_others_still_go_first() {
     let dir = tempfile::tempdir().unwrap();
     let url = file_url(dir.path());
     let flags = |id| ["--ttl", "30s", "--call-timeout", "500ms", "--id", id];
-    let nodes = [
-        Node::leading(&url, &flags("a")),
-        Node::following(&url, &flags("b")),
-    ];
-    for [leaves, stays] in [[0, 1], [1, 0], [0, 1]] {
-        let answer = nodes[leaves].post("/leadership/stepdown", r#"{"to":"nobody"}"#);
+    let mut others = vec![Node::leading(&url, &flags("a"))];
+    for id in ["b", "c", "d"] {
+        others.push(Node::following(&url, &flags(id)));
+    }
+    let at = |nodes: &[Node], id: &str| {
+        let mut nodes = nodes.iter();
+        nodes.position(|node| node.status()["id"] == id)
+    };
+    // Who has left once is among the last, too: each leader is one that never left.
+    let mut gone = Vec::new();
+    let mut leader = "a".to_owned();
+    for _ in 0..3 {
+        let leaves = others.remove(at(&others, &leader).expect("it never left"));
+        leaves.until("leads", |status| status["is_leader"] == true);
+        let answer = leaves.post("/leadership/stepdown", r#"{"to":"nobody"}"#);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let status = nodes[leaves].until("knows the next leader", |status| {
+        let status = leaves.until("knows the next leader", |status| {
             status["leader"]["id"].is_string()
         });
-        assert_eq!(status["leader"]["id"], nodes[stays].status()["id"]);
+        leader = status["leader"]["id"].as_str().unwrap().to_owned();
+        gone.push(leaves);
     }
+    let last = others.remove(at(&others, &leader).expect("it never left"));
+    assert!(others.is_empty());
     // Alone it does not wait for ever.
-    let mut nodes = nodes.into_iter();
-    let (_gone, last) = (nodes.next(), nodes.next());
-    drop(_gone);
-    let last = last.unwrap();
-    last.post("/leadership/stepdown", r#"{"to":"nobody"}"#);
+    drop(gone);
+    last.until("leads", |status| status["is_leader"] == true);
+    let answer = last.post("/leadership/stepdown", r#"{"to":"nobody"}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
     last.until("leads again", |status| status["is_leader"] == true);
 }
 

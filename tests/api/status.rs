@@ -104,7 +104,9 @@ fn a_node_without_its_store_is_alive_and_starting_and_not_ready() {
     assert_eq!(status["backend"]["last_success_at"], Value::Null);
     assert_eq!(node.get("/livez").status, 200);
     assert_eq!(node.get("/healthz").status, 200);
-    node.get("/readyz").problem(503, "not-ready");
+    let ready = node.get("/readyz").problem(503, "not-ready");
+    let detail = ready["detail"].as_str().unwrap();
+    assert!(detail.contains("not reached the store yet: "), "{detail}");
     node.get("/leader").problem(503, "not-leader");
     node.get("/follower").problem(503, "not-follower");
     let conflict = node.get("/fence-token").problem(409, "not-leader");
