@@ -15,12 +15,13 @@ use super::{Alone, LONG};
 /// with its lease renewed all the while.
 fn leads_on_beside(trouble: impl FnOnce(SocketAddr) + Send) {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::leading(&file_url(dir.path()), &["--ttl", "2s"]);
+    // A call may take a second: on a busy machine, too, nothing happens to the lease.
+    let node = Node::leading(&file_url(dir.path()), &["--ttl", "6s"]);
     let before = node.status();
     let api = node.api;
     std::thread::scope(|scope| {
         let troubled = scope.spawn(move || trouble(api));
-        let end = Instant::now() + Duration::from_millis(2500);
+        let end = Instant::now() + Duration::from_millis(7500);
         while Instant::now() < end || !troubled.is_finished() {
             let begun = Instant::now();
             let status = node.status();
@@ -39,8 +40,8 @@ fn leads_on_beside(trouble: impl FnOnce(SocketAddr) + Send) {
         text.parse().unwrap()
     };
     let moved = renewed(&after).as_millisecond() - renewed(&before).as_millisecond();
-    // Renewed every 667 ms: over 2.5 s at least twice.
-    assert!(moved >= 1300, "{moved} ms");
+    // Renewed every 2 s: over 7.5 s at least twice.
+    assert!(moved >= 3900, "{moved} ms");
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn idle_connections_cost_no_renewal() {
     leads_on_beside(|api| {
         let idle: Vec<Wire> = (0..300).map(|_| Wire::open(api)).collect();
         assert_eq!(request(api, "GET", "/leader", &[], b"").status, 200);
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(6));
         drop(idle);
     });
 }
@@ -253,7 +254,7 @@ fn clients_cannot_use_up_the_descriptors_that_renewals_need() {
     command
         .args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\""])
         .arg(binary)
-        .args(["run", "--ttl", "2s", "--listen", "127.0.0.1:0"])
+        .args(["run", "--ttl", "6s", "--listen", "127.0.0.1:0"])
         .args(["--backend", &file_url(dir.path())]);
     let node = Node::spawn(&mut command);
     let before = node.until("leads", |status| status["is_leader"] == true);
@@ -268,7 +269,7 @@ fn clients_cannot_use_up_the_descriptors_that_renewals_need() {
         }
         held.push(wire);
     }
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(12));
     drop(held);
     let after = node.status();
     assert_eq!(after["revision"], before["revision"], "{after:#}");

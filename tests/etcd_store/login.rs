@@ -41,9 +41,11 @@ fn url(etcd: &Etcd, login: &str) -> String {
     format!("etcd://{login}127.0.0.1:{}", etcd.port(0))
 }
 
+/// Why it is not taken, once an attempt has failed.
 async fn refusal(url: &str) -> StoreError {
     let one = election(&store_at(url), "e");
-    one.acquire(&bid(1)).await.expect_err("it was taken")
+    let ask = || async { one.acquire(&bid(1)).await.expect_err("it was taken") };
+    until(ask, |error| !error.to_string().contains("still connecting")).await
 }
 
 #[tokio::test]

@@ -328,7 +328,7 @@ fn partition(requests: Way, replies: Way) {
             proxy.heal();
             proxy.cut();
         }
-        let knows = |answer: &Answer| answer.term == Some(next.epoch) && answer.leader.is_some();
+        let knows = |answer: &Answer| answer.term >= Some(next.epoch) && answer.leader.is_some();
         cluster.wait_for(lead.node, "the old leader follows", knows);
     }
     cluster.judge();

@@ -192,7 +192,7 @@ fn partition(requests: Way, replies: Way) {
         cluster.wait_for_write(next.epoch);
         net.proxies[lead.node].heal();
         cluster.wait_for(lead.node, "it follows", |answer| {
-            answer.term == Some(next.epoch) && answer.leader.is_some()
+            answer.term >= Some(next.epoch) && answer.leader.is_some()
         });
     }
     cluster.judge();
