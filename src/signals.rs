@@ -1,5 +1,5 @@
-//! Signals that whoever started this process wants ignored: by `nohup`, or by a shell that
-//! starts it with `&`. They stay so, for this process and for what it starts.
+//! Signals of the app's that whoever started this process wants ignored, as with `nohup`. They
+//! stay so, for this process and for what it starts.
 
 use std::io;
 

@@ -10,7 +10,6 @@ use crate::config::{Config, LogFormat};
 use crate::exit::Exit;
 use crate::machine::{EventKind, Reason};
 use crate::sidecar::{Election, Sidecar};
-use crate::signals::Heeded;
 use crate::time::within;
 
 /// SIGTERM is answered with exit 0 within the drain and this.
@@ -134,25 +133,25 @@ async fn led(election: &Election, leads: bool) {
     }
 }
 
-/// SIGTERM and SIGINT, as they come. SIGINT may be ignored, by a shell that starts this with
-/// `&`; but SIGTERM is how a sidecar is stopped.
+/// SIGTERM and SIGINT, as they come: also where a shell that started this with `&` had SIGINT
+/// ignored, for both are how a sidecar is stopped.
 pub struct Signals {
     terminate: Signal,
-    interrupt: Heeded,
+    interrupt: Signal,
 }
 
 impl Signals {
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
-            interrupt: Heeded::new(SignalKind::interrupt())?,
+            interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     pub async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.terminate.recv() => 15,
-            () = self.interrupt.recv() => 2,
+            _ = self.interrupt.recv() => 2,
         }
     }
 }

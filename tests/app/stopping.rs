@@ -156,12 +156,11 @@ trap 'say usr1' USR1
 say begin
 while :; do sleep 0.05; done
 "#;
-    let mut command = scene.command_after("trap '' HUP INT", &["--ttl", "15s"], app);
+    let mut command = scene.command_after("trap '' HUP", &["--ttl", "15s"], app);
     let mut node = Node::spawn(&mut command);
     let word = scene.nth("begin", 0);
     for round in 0..2 {
         node.signal(Signal::HUP);
-        node.signal(Signal::INT);
         node.signal(Signal::USR1);
         scene.nth("usr1", round);
     }
