@@ -117,6 +117,23 @@ impl Roster {
         Self(bound.map(|(member, disk)| (member, vec![disk])).collect())
     }
 
+    /// What several elections know of disks, the later one of each member; and of members
+    /// that none of them knows, these.
+    #[must_use]
+    pub fn gathered<'a>(
+        known: impl IntoIterator<Item = &'a Self>,
+        else_these: impl IntoIterator<Item = (MemberId, DiskId)>,
+    ) -> Self {
+        let mut all = Self::default();
+        for roster in known {
+            all.merge(roster);
+        }
+        for (member, disk) in else_these {
+            all.0.entry(member).or_insert_with(|| vec![disk]);
+        }
+        all
+    }
+
     pub(super) fn bind(&mut self, member: MemberId, disk: DiskId) {
         self.0.entry(member).or_default().push(disk);
     }

@@ -210,6 +210,31 @@ fn a_wiped_member_that_is_started_as_a_new_one_has_no_vote() {
     alone.until("stops", |status| status["is_leader"] == false);
 }
 
+/// The third member was down while the first two held an election, and has no record of it;
+/// but it has one of another, and knows by it that the second comes with another disk.
+#[test]
+fn a_wiped_member_has_no_vote_in_an_election_that_the_others_never_held() {
+    let orders = ["--ttl", "1s", "--election", "orders"];
+    let mut cluster = Cluster::begun("bully", 3, "1s");
+    cluster.leader();
+    (0..3).for_each(|at| cluster.kill(at));
+    cluster.start_together(&[0, 1], &orders);
+    let (_, granted) = cluster.leader();
+    (0..2).for_each(|at| cluster.kill(at));
+    std::fs::remove_dir_all(cluster.disk(1)).unwrap();
+    cluster.start(2, &["--ttl", "1s"]);
+    cluster.start(1, &[&orders[..], &["--bootstrap"]].concat());
+    let met = |line: &str| line.contains("start without --bootstrap");
+    cluster.node(1).err.until("the mend", met);
+    // The disks that held it go on, though they have to wait for their own promise: else the
+    // two would have begun anew, at epoch 1, before that.
+    cluster.start(0, &orders);
+    cluster
+        .node(0)
+        .until("leads", |status| status["is_leader"] == true);
+    assert!(cluster.node(0).status()["term"].as_u64() > Some(granted));
+}
+
 #[test]
 fn a_port_that_is_taken_and_a_disk_in_use_start_nothing() {
     let cluster = Cluster::begun("bully", 3, "3s");

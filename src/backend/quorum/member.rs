@@ -95,8 +95,10 @@ impl Member {
     }
 }
 
-/// A new election counts the disks that the mesh has met; else each would be one more write
-/// when it first speaks.
+/// A new election counts the disks that the other elections do: a disk that came in for a
+/// lost one, on nobody's word but its own, has no more of a vote here than there. Of a member
+/// that none of them knows it counts the one that the mesh has met; else each would be one
+/// more write when it first speaks.
 fn with_known_disks(shared: &Shared, start: Start) -> Start {
     if !matches!(start, Start::Bootstrap) {
         return start;
@@ -105,7 +107,7 @@ fn with_known_disks(shared: &Shared, start: Start) -> Start {
     let peers = shared.mesh.peers().into_iter();
     let known = peers.filter_map(|peer| Some((peer.id, peer.disk?)));
     Start::Record(Box::new(Record {
-        disks: Roster::of(known.chain([own])),
+        disks: Roster::gathered(shared.rosters().values(), known.chain([own])),
         ..Record::default()
     }))
 }
