@@ -82,14 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn each_is_another_one_and_free() {
-        let held: Vec<TcpListener> = free_ports(50)
-            .into_iter()
-            .map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap())
-            .collect();
-        let ports = held.iter().map(|it| it.local_addr().unwrap().port());
-        let ports: std::collections::BTreeSet<u16> = ports.collect();
-        assert_eq!(ports.len(), 50);
-        assert!(free_ports(50).iter().all(|port| !ports.contains(port)));
+    fn each_is_another_one() {
+        let ports: std::collections::BTreeSet<u16> = free_ports(100).into_iter().collect();
+        assert_eq!(ports.len(), 100);
     }
 }
