@@ -92,7 +92,7 @@ pub struct QuorumLease {
     wanted_until: Moment,
     /// After a failed claim.
     back_off: campaign::BackOff,
-    /// After a probe.
+    /// After a probe or a lap.
     reach: reach::Reach,
     campaign: Option<campaign::Campaign>,
     /// A ring chose this member while its sidecar was not asking.

@@ -236,7 +236,10 @@ impl QuorumLease {
                 }
                 verdict
             }
-            Phase::Lap { until, .. } if now >= *until => Verdict::StandDown,
+            Phase::Lap { round, until } if now >= *until => {
+                let round = *round;
+                self.lap_late(round)
+            }
             _ => Verdict::Wait,
         };
         self.follow(now, verdict, out);

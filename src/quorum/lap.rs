@@ -1,5 +1,7 @@
 //! The ring's token in this member's hands.
 
+use std::collections::BTreeSet;
+
 use super::bully::Verdict;
 use super::campaign::{Mandate, Phase};
 use super::message::Message;
@@ -14,6 +16,7 @@ impl QuorumLease {
             member: self.settings.own,
             candidate: self.fit(now),
             view: self.view(now),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -67,7 +70,8 @@ impl QuorumLease {
         };
         let token = hop.token.clone();
         let until = self.hop_limit(now);
-        match hop.skip(self.settings.own, &self.settings.members, until) {
+        let (own, members) = (self.settings.own, &self.settings.members);
+        match hop.skip(own, members, &self.suspects, until) {
             Some(hop) => self.go(hop, out),
             None => self.stuck(now, token, out),
         }
@@ -92,40 +96,76 @@ impl QuorumLease {
         for seat in &token.path {
             self.seen = self.seen.max(seat.view.known);
         }
-        if initiator == self.settings.own {
-            return self.lap_over(now, &token, out);
+        let own = self.settings.own;
+        if initiator == own {
+            return self.home(now, token, out);
         }
-        if token.met(self.settings.own) {
-            return;
-        }
+        self.reach.asked_by(from);
         if let Some(campaign) = &mut self.campaign
             && matches!(campaign.phase, Phase::Lap { .. })
         {
-            // The stronger token absorbs the weaker.
-            if self.settings.own > initiator {
+            // The stronger token absorbs the weaker, unless its last lap came to nothing.
+            if own < initiator {
+                campaign.phase = Phase::StandBy;
+            } else if self.reach.enough() {
                 return;
             }
-            campaign.phase = Phase::StandBy;
         }
-        token.path.push(self.seat(now));
+        // One that it has met comes back from where no way led on.
+        if !token.met(own) {
+            token.path.push(self.seat(now));
+        }
         self.pass(now, token, out);
     }
 
+    /// Home, and perhaps from a neighbour that reaches few: with less than a quorum met, it
+    /// goes out once more to whom this member has not yet offered it.
+    fn home(&mut self, now: Moment, token: Token, out: &mut Vec<Output>) {
+        if self.on_lap(token.round) && token.path.len() < self.settings.quorum() {
+            return self.pass(now, token, out);
+        }
+        self.lap_over(now, &token, out);
+    }
+
+    fn on_lap(&self, of: u64) -> bool {
+        self.campaign.as_ref().is_some_and(
+            |campaign| matches!(campaign.phase, Phase::Lap { round, .. } if round == of),
+        )
+    }
+
     fn lap_over(&mut self, now: Moment, token: &Token, out: &mut Vec<Output>) {
-        let current = self.campaign.as_ref().is_some_and(
-            |campaign| matches!(campaign.phase, Phase::Lap { round, .. } if round == token.round),
-        );
-        if !current {
+        if !self.on_lap(token.round) {
             return;
         }
-        match token.outcome(self.settings.quorum()) {
-            Outcome::Decided(verdict) => self.follow(now, verdict, out),
+        let verdict = match token.outcome(self.settings.quorum()) {
+            Outcome::Decided(verdict) => verdict,
             Outcome::Elected(winner) => {
                 let round = token.round;
                 self.send(winner, Message::Elected { round }, out);
-                self.follow(now, Verdict::StandDown, out);
+                Verdict::StandDown
             }
-        }
+        };
+        self.lap_told(token, &verdict);
+        self.follow(now, verdict, out);
+    }
+
+    /// The initiator waits no longer. Where it still has the token itself, all that it could
+    /// meet in time are too few.
+    pub(super) fn lap_late(&mut self, round: u64) -> Verdict {
+        let own = self.settings.own;
+        let in_hand = |hop: &mut Hop| hop.token.initiator == own && hop.token.round == round;
+        let Some(hop) = self.hop.take_if(in_hand) else {
+            return Verdict::StandDown;
+        };
+        let verdict = Verdict::NoQuorum(hop.token.path.len());
+        self.lap_told(&hop.token, &verdict);
+        verdict
+    }
+
+    fn lap_told(&mut self, token: &Token, verdict: &Verdict) {
+        let others = self.settings.others();
+        let met = others.filter(|id| token.met(*id)).collect();
+        self.reach.probed(met, self.settings.quorum(), verdict);
     }
 
     pub(super) fn on_elected(&mut self, now: Moment, out: &mut Vec<Output>) {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::bully::Verdict;
 use crate::peers::MemberId;
 
-/// What this member's last finished probe told of its links.
+/// What this member's last finished probe, or lap, told of its links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Reach {
     /// A quorum answered, or none was asked yet.
@@ -16,7 +16,7 @@ pub(super) enum Reach {
     Few(BTreeSet<MemberId>),
     /// Too few answered, and then others asked, who may have been down before: all these.
     Hoped(BTreeSet<MemberId>),
-    /// Not all of these answered the next probe. Until they do, that they are heard proves
+    /// Not all of these answered the next one. Until they do, that they are heard proves
     /// nothing: the words may go one way only.
     Vain(BTreeSet<MemberId>),
 }
@@ -27,8 +27,8 @@ impl Reach {
         matches!(self, Self::Quorum | Self::Hoped(_))
     }
 
-    /// So many had answered when a probe came to its verdict. One that a higher rank cut
-    /// short tells nothing.
+    /// So many had answered when a probe or a lap came to its verdict. One that a higher
+    /// rank cut short tells nothing.
     pub fn probed(&mut self, answered: BTreeSet<MemberId>, quorum: usize, verdict: &Verdict) {
         if answered.len() + 1 >= quorum {
             *self = Self::Quorum;

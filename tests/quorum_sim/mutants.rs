@@ -13,7 +13,7 @@ const VALUE: &[&str] = &["checkpoint", "fencing"];
 pub const ALL: &[(Flaw, u64, &[&str])] = &[
     (Flaw::A1GrantsOldEpochs, 0, EXCLUSION),
     (Flaw::A2GrantsOverALiveLease, 0, EXCLUSION),
-    (Flaw::A3AnswersWithoutDisk, 1150, EXCLUSION),
+    (Flaw::A3AnswersWithoutDisk, 2200, EXCLUSION),
     (Flaw::A4RenewsAnybody, 120, EXCLUSION),
     (Flaw::A5ReleasesAnybody, 150, EXCLUSION),
     (Flaw::A6RestartFreesTheLease, 0, EXCLUSION),
@@ -29,7 +29,7 @@ pub const ALL: &[(Flaw, u64, &[&str])] = &[
         &["exclusion", "epoch", "fencing", "checkpoint"],
     ),
     (Flaw::C2OwnGrantLast, 0, EXCLUSION),
-    (Flaw::C4CountsFromTheAnswer, 1060, EXCLUSION),
+    (Flaw::C4CountsFromTheAnswer, 1270, EXCLUSION),
     (Flaw::DriftIgnored, 1410, EXCLUSION),
     (Flaw::HalfIsEnough, 0, EXCLUSION),
     (Flaw::OlderEpochsWrite, 130, VALUE),

@@ -124,35 +124,51 @@ fn cut_the_highest_off(plan: &mut Plan, cut: Cut) {
     }
 }
 
+fn start_to_leader(seed: u64, algorithm: Algorithm, cut: Cut) -> TrueNs {
+    let mut plan = calm(seed, 5, algorithm, seed.is_multiple_of(2));
+    cut_the_highest_off(&mut plan, cut);
+    let calm_from = plan.calm_from;
+    let report = World::new(plan, None, false).run();
+    assert_eq!(
+        report.violation, None,
+        "{algorithm:?}, {cut:?}, seed {seed}"
+    );
+    report.began.first().copied().unwrap_or(calm_from)
+}
+
 /// All but the highest make a full majority; the highest reaches the second-highest alone, and
 /// must not stand in its way.
 #[test]
 fn a_high_rank_that_reaches_one_other_blocks_no_election() {
-    for cut in [Cut::Both, Cut::FromTheHighest, Cut::ToTheHighest] {
-        let run = |seed| {
-            let mut plan = calm(seed, 5, Algorithm::Bully, seed % 2 == 0);
-            cut_the_highest_off(&mut plan, cut);
-            let calm_from = plan.calm_from;
-            let report = World::new(plan, None, false).run();
-            assert_eq!(report.violation, None, "{cut:?}, seed {seed}");
-            report.began.first().copied().unwrap_or(calm_from)
-        };
-        let spans: Vec<_> = (0..40).map(run).collect();
-        let (middle, longest) = (median(spans.clone()), *spans.iter().max().unwrap());
-        println!(
-            "{cut:?}: start to leader {middle:.0} ms median, {} ms longest",
-            longest / MS
-        );
-        assert!(longest < 5 * SECOND, "{cut:?}: {} ms", longest / MS);
+    for algorithm in [Algorithm::Bully, Algorithm::Ring] {
+        for cut in [Cut::Both, Cut::FromTheHighest, Cut::ToTheHighest] {
+            let spans = (0..40).map(|seed| start_to_leader(seed, algorithm, cut));
+            let spans: Vec<_> = spans.collect();
+            let (middle, longest) = (median(spans.clone()), *spans.iter().max().unwrap());
+            println!(
+                "{algorithm:?}, {cut:?}: start to leader {middle:.0} ms median, {} ms longest",
+                longest / MS
+            );
+            assert!(
+                longest < 5 * SECOND,
+                "{algorithm:?}, {cut:?}: {} ms",
+                longest / MS
+            );
+        }
     }
 }
 
 /// Alone it reaches nobody, which is no reason to let a lower rank go first once it does.
 #[test]
 fn the_highest_that_was_alone_wins_when_the_others_come() {
-    for members in [3, 5] {
+    for (algorithm, members) in [
+        (Algorithm::Bully, 3),
+        (Algorithm::Bully, 5),
+        (Algorithm::Ring, 3),
+        (Algorithm::Ring, 5),
+    ] {
         let run = |seed| {
-            let mut plan = calm(seed, members, Algorithm::Bully, true);
+            let mut plan = calm(seed, members, algorithm, true);
             let alone = 2 * SECOND + fastrand::Rng::with_seed(seed).u64(..SECOND);
             for member in 0..members - 1 {
                 plan.faults.push(Fault {
@@ -165,13 +181,13 @@ fn the_highest_that_was_alone_wins_when_the_others_come() {
                 });
             }
             let report = World::new(plan, None, false).run();
-            assert_eq!(report.violation, None, "seed {seed}");
-            assert_eq!(report.leaders, [members - 1], "seed {seed}");
+            assert_eq!(report.violation, None, "{algorithm:?}, seed {seed}");
+            assert_eq!(report.leaders, [members - 1], "{algorithm:?}, seed {seed}");
             report.began[0] - alone
         };
         let longest = (0..40).map(run).max().unwrap();
         println!(
-            "{members} members: the highest leads within {} ms",
+            "{algorithm:?}, {members} members: the highest leads within {} ms",
             longest / MS
         );
         assert!(longest < SECOND, "{} ms", longest / MS);

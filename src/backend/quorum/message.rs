@@ -67,6 +67,7 @@ mod tests {
             member,
             candidate: true,
             view: view.clone(),
+            silent: [member].into(),
         };
         let ack = |of, checkpoint| Message::Ack {
             epoch,
