@@ -92,8 +92,8 @@ async fn a_long_frame_has_the_time_that_a_slow_link_needs() {
             let frame = b.hear().await;
             let message = matches!(frame.body, Body::Message { .. });
             if message {
-                // Twice what a short one has.
-                pause(Duration::from_millis(600)).await;
+                // More than a short one has, which are 300 ms.
+                pause(Duration::from_millis(400)).await;
             }
             b.say(&options, frame.seq, Body::Ack).await;
             if message {

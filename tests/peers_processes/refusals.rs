@@ -166,7 +166,9 @@ fn a_damaged_disk_is_named_and_starts_nothing() {
         for (file, inside) in &kept {
             let name = file.file_name().unwrap().to_str().unwrap();
             let good = std::fs::read(file).unwrap();
-            let cut = good[..good.len() / 2].to_vec();
+            // For raft, where no more than the head and a page is left, it fits no log.
+            let kept_bytes = (good.len() / 2).min(2 * 4096);
+            let cut = good[..kept_bytes].to_vec();
             for bytes in [flipped(&good, inside), cut, Vec::new()] {
                 std::fs::write(file, &bytes).unwrap();
                 let ended = finish(&mut cluster.command(1, &["--bootstrap"]), b"");

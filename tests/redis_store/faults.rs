@@ -141,7 +141,7 @@ async fn a_caller_that_gives_up_ends_the_dead_connection() {
     server.pause();
     // As the sidecar does it: the call is dropped before its own timeout.
     let asked = bid(1);
-    let dropped = within(CALL * 9 / 10, one.acquire(&asked)).await;
+    let dropped = within(CALL * 4 / 5, one.acquire(&asked)).await;
     assert_eq!(dropped, None);
     assert_eq!(next(&mut hints).await, Hint::Gap);
     server.resume();
