@@ -190,6 +190,7 @@ impl QuorumLease {
             Input::Suspected(member) => {
                 self.suspects.insert(member);
                 self.count_heard(out);
+                self.count_claim(now, out);
             }
             Input::Recovered(member) => {
                 self.suspects.remove(&member);

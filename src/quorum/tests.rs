@@ -102,7 +102,7 @@ impl Cluster {
         }
     }
 
-    fn acquire(&mut self, member: usize) -> Acquired {
+    fn bid(&self, member: usize) -> Request {
         let node = id(member).to_string().parse().unwrap();
         let bid = Bid {
             session: self.members[member].1.clone(),
@@ -117,7 +117,12 @@ impl Cluster {
             hold: TTL * 2,
         };
         let wall = UnixMs(0);
-        match self.ask(member, Request::Acquire { bid, wall }) {
+        Request::Acquire { bid, wall }
+    }
+
+    fn acquire(&mut self, member: usize) -> Acquired {
+        let request = self.bid(member);
+        match self.ask(member, request) {
             Ok(Answer::Acquired(answer)) => answer,
             other => panic!("{other:?}"),
         }
@@ -273,6 +278,44 @@ fn a_release_of_another_grant_is_not_noted() {
         Acquired::Held { holder, .. } => assert_eq!(holder.epoch, second),
         other => panic!("{other:?}"),
     }
+}
+
+/// As after the stop of a leader whose heirs both claim: each has its own vote and the other's
+/// nay, and that of the member that has gone is never given.
+#[test]
+fn a_claim_in_vain_does_not_wait_for_a_member_that_is_gone() {
+    let mut cluster = Cluster::new();
+    let mut claims = Vec::new();
+    let request = cluster.bid(0);
+    cluster.step(0, Input::Ask { ticket: 1, request });
+    while let Some((from, to, envelope)) = cluster.under_way.pop_front() {
+        match &envelope.message {
+            Message::Coordinator { grant } => claims.push((grant.epoch, to, envelope.clone())),
+            _ => cluster.step(
+                to,
+                Input::Message {
+                    from: id(from),
+                    envelope,
+                },
+            ),
+        }
+    }
+    let (epoch, _, _) = claims[0];
+    let grant = cluster.grant(2, epoch.get());
+    assert!(cluster.agrees(2, 1, Message::Coordinator { grant }));
+    let claim = claims.into_iter().find(|(_, to, _)| *to == 1).unwrap();
+    cluster.under_way.push_back((0, 1, claim.2));
+    cluster.deliver();
+    assert_eq!(cluster.answers, [], "the third may vote for it");
+    cluster.step(0, Input::Suspected(id(2)));
+    assert!(
+        matches!(
+            cluster.answers.as_slice(),
+            [Ok(Answer::Acquired(Acquired::Hold { .. }))]
+        ),
+        "{:?}",
+        cluster.answers
+    );
 }
 
 #[test]
