@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::head::{Committed, Durability, Folder, Head, Version, refused};
+use super::head::{Committed, Durability, Folder, Head, Version, refused, write_new};
 use super::record::{self, Record, Unusable};
 use crate::lease::register::Present;
 use crate::lease::{Checkpoint, ElectionName, Observed, StoreError};
@@ -263,13 +263,14 @@ impl FileElection {
 
     fn link_shown(&self, head: &Head) -> std::io::Result<()> {
         let record = self.folder.record_path(head.current);
-        let (name, version) = (&self.name, head.current);
-        let process = std::process::id();
-        let unique = format!("{name}.{version}.{process}");
+        // Several calls may show one record, and each needs a name of its own: what is copied
+        // onto another call's link is copied onto the record itself, and empties it.
+        let number = Folder::next_version(head).map_err(std::io::Error::other)?;
+        let unique = format!("{}.{}.{number}", self.name, head.current);
         let scratch = self.shared.directory.scratch(&unique);
         // Some file systems have no hard links.
         std::fs::hard_link(&record, &scratch)
-            .or_else(|_| std::fs::copy(&record, &scratch).map(drop))?;
+            .or_else(|_| write_new(&scratch, &std::fs::read(&record)?, Durability::PageCache))?;
         let renamed = std::fs::rename(&scratch, self.shared.directory.shown(&self.name));
         // Where both are one file already, rename(2) leaves both names.
         let _ = std::fs::remove_file(&scratch);
@@ -322,5 +323,48 @@ impl FileElection {
             let broken = "the operation did not end in order".to_owned();
             Err(StoreError::Indeterminate(broken))
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::FileStore;
+    use super::*;
+    use crate::lease::{Bid, Profile, SessionId};
+    use crate::time::BootClock;
+
+    /// An operation that its caller has left shows the record beside the next one's.
+    #[tokio::test]
+    async fn a_record_that_is_shown_by_many_stays_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let store = FileStore::open(home.path(), Arc::new(BootClock)).unwrap();
+        let election = FileElection::new(&"e".parse().unwrap(), &store.shared);
+        let bid = Bid {
+            session: SessionId::from_bits(1),
+            profile: Profile {
+                node: "n".parse().unwrap(),
+                url: None,
+                metadata: Vec::new(),
+            },
+            ttl: std::time::Duration::from_secs(30),
+            floor: None,
+            incumbent: false,
+            hold: std::time::Duration::ZERO,
+        };
+        crate::backend::Backend::acquire(&election, &bid)
+            .await
+            .unwrap();
+        let (head, _) = election.read().unwrap();
+        let record = election.folder.record_path(head.unwrap().current);
+        let whole = std::fs::read(&record).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| election.show(head.unwrap())));
+            }
+        });
+        assert_eq!(std::fs::read(&record).unwrap(), whole);
+        let shown = std::fs::read(home.path().join("e.json")).unwrap();
+        assert_eq!(shown, whole);
     }
 }

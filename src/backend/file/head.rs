@@ -361,7 +361,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+/// Writes a file that is not there yet.
+pub(super) fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     match durability {
