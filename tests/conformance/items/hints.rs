@@ -27,7 +27,12 @@ pub async fn t18_the_stream_begins_with_the_present(bench: &Bench) {
         epoch,
         prefer: None,
     };
-    assert_eq!(next(&mut held_stream).await, ended);
+    let mut told = next(&mut held_stream).await;
+    if told == Hint::Began(epoch) {
+        // The beginning, on its way to a member that the majority did without.
+        told = next(&mut held_stream).await;
+    }
+    assert_eq!(told, ended);
     let began = Hint::Began(two.win().await.epoch);
     assert_eq!(next(&mut held_stream).await, began);
     // Here the end, which was on its way, may still be told: no harm in that.
