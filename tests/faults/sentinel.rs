@@ -27,8 +27,8 @@ fn planned(min_replicas: usize) {
     let cluster = nodes(&set.url(), 3, &[]);
     for _ in 0..2 {
         let old = set.master();
-        // What the old master took after the promotion is lost.
-        cluster.note_loss();
+        // What the old master takes after the promotion is lost, until everybody has left it.
+        let losing = Losing::from_now_on(&cluster);
         fail_over(
             &format!("sentinel, planned, min-replicas-to-write {min_replicas}"),
             &cluster,
@@ -37,18 +37,39 @@ fn planned(min_replicas: usize) {
                 set.wait_switched(old);
             },
         );
-        cluster.note_loss();
         // Long before the Sentinels end its connections.
         wait_for("an old master that everybody has left", || {
             let clients = set.servers[old].command(&["CLIENT", "LIST"]);
             (!clients.text().contains("resp=3")).then_some(())
         });
+        drop(losing);
+        cluster.note_loss();
         let role = set.servers[old].command(&["ROLE"]);
         assert_eq!(role.list()[0].text(), "master", "it was demoted first");
         set.wait_whole();
     }
     assert_eq!(logged(&cluster, WARNED), min_replicas < 2);
     cluster.judge();
+}
+
+/// Losses are noted all the time, until this is dropped.
+#[allow(dead_code, reason = "dropping it ends them")]
+struct Losing(std::sync::mpsc::Sender<()>);
+
+impl Losing {
+    fn from_now_on(cluster: &Cluster) -> Self {
+        cluster.note_loss();
+        let (over, ended) = std::sync::mpsc::channel();
+        let recorder = cluster.recorder.clone();
+        std::thread::spawn(move || {
+            let every = Duration::from_millis(2);
+            while ended.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let now = recorder.now();
+                recorder.add(|history| history.losses.push(now));
+            }
+        });
+        Self(over)
+    }
 }
 
 #[test]
